@@ -1,0 +1,134 @@
+//! Names for the single atomic steps of the algorithm, and the hook that is called before each.
+
+use crate::primitive::spin_loop;
+
+/// One atomic step: a single access to a pair that other threads may see.
+///
+/// The explicit-state check in `tests/explicit_state/` uses the same names, so code and model can be compared line by
+/// line. Between two steps a thread touches nothing shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// Walk: read the head's payload.
+    ReadHeadPayload,
+    /// Walk: read the head's link.
+    ReadHeadLink,
+    /// Walk: read the next node's payload.
+    ReadNextPayload,
+    /// Walk: read the next node's link.
+    ReadNextLink,
+    /// Walk: the next node is not marked; read its predecessor's link again.
+    RecheckLink,
+    /// Walk: then the predecessor's payload. Unchanged: the next node was in the queue when it was read.
+    RecheckPayload,
+    /// Walk: the next node is marked; read its payload, which is frozen now.
+    ReadFrozenPayload,
+    /// Walk: compare-exchange on the predecessor that unlinks the next node and takes over its payload.
+    Unlink,
+    /// Append: the owner reads the payload that its idle node was left with.
+    ReadIdlePayload,
+    /// Append: the owner stores the derived payload into its node.
+    PreparePayload,
+    /// Append: the owner stores a null link into its node, which clears the mark.
+    PrepareLink,
+    /// Append: compare-exchange on the tail that links the node.
+    LinkTail,
+    /// Append: payloads are exhausted; the owner makes its prepared node idle again.
+    RetractLink,
+    /// Remove: set the mark in the own node, which freezes it.
+    Mark,
+    /// Remove: read the own payload, frozen now.
+    ReadOwnPayload,
+}
+
+impl Step {
+    /// All steps, in the order of the declaration.
+    pub const ALL: [Self; 15] = [
+        Self::ReadHeadPayload,
+        Self::ReadHeadLink,
+        Self::ReadNextPayload,
+        Self::ReadNextLink,
+        Self::RecheckLink,
+        Self::RecheckPayload,
+        Self::ReadFrozenPayload,
+        Self::Unlink,
+        Self::ReadIdlePayload,
+        Self::PreparePayload,
+        Self::PrepareLink,
+        Self::LinkTail,
+        Self::RetractLink,
+        Self::Mark,
+        Self::ReadOwnPayload,
+    ];
+}
+
+/// What a thread does when a walk has to start again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// [`Queue::append`](crate::Queue::append).
+    Append,
+    /// [`Queue::remove`](crate::Queue::remove).
+    Remove,
+    /// [`Queue::complete_removals`](crate::Queue::complete_removals).
+    CompleteRemovals,
+    /// [`Queue::snapshot`](crate::Queue::snapshot).
+    Snapshot,
+}
+
+/// Hooks into an operation; every method does nothing (or the ordinary thing) by default and is then compiled away.
+///
+/// Schedulers of simulated threads switch in [`step`](Self::step), counters count in [`restarted`](Self::restarted).
+/// No hook may panic: an operation that unwinds half-way leaves its node neither idle nor in the queue.
+pub trait Observer {
+    /// Called immediately before each atomic step. It may block: no other thread waits for this one.
+    #[inline]
+    fn step(&self, step: Step) {
+        let _ = step;
+    }
+
+    /// Called when `operation` found that the queue changed under it, before it backs off and walks again.
+    #[inline]
+    fn restarted(&self, operation: Operation) {
+        let _ = operation;
+    }
+
+    /// Called after [`restarted`](Self::restarted) to wait for about `pauses` processor pauses (4 to 1024, doubling
+    /// within an operation). The default executes them; a simulation or a tickless kernel may do otherwise.
+    #[inline]
+    fn backoff(&self, pauses: u32) {
+        for _ in 0..pauses {
+            spin_loop();
+        }
+    }
+
+    /// Called after this thread advanced the watermark to `watermark`, in whatever operation: whoever keeps
+    /// waiters for the watermark must look at them before the operation's caller goes on to other things.
+    #[inline]
+    fn watermark_advanced(&self, watermark: u64) {
+        let _ = watermark;
+    }
+}
+
+/// Observes nothing.
+impl Observer for () {}
+
+impl<O: Observer + ?Sized> Observer for &O {
+    #[inline]
+    fn step(&self, step: Step) {
+        (**self).step(step);
+    }
+
+    #[inline]
+    fn restarted(&self, operation: Operation) {
+        (**self).restarted(operation);
+    }
+
+    #[inline]
+    fn backoff(&self, pauses: u32) {
+        (**self).backoff(pauses);
+    }
+
+    #[inline]
+    fn watermark_advanced(&self, watermark: u64) {
+        (**self).watermark_advanced(watermark);
+    }
+}

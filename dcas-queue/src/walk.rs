@@ -1,0 +1,167 @@
+//! The walk: hand over hand from the head, finishing every removal that it meets.
+//!
+//! The walk keeps one [`Position`]: a pair that was in the queue and unmarked when it was read, with the words
+//! that were read. It relies on four facts, each an invariant of `MODEL.md`:
+//!
+//! * A pair's payload never goes down, and a node's next stay in the queue has a higher payload than the one before
+//!   (INV-Q-6). So the same payload at two moments means the same stay, with no donation in between.
+//! * A mark is only cleared by the owner, after it raised the payload (INV-Q-5). So the same payload and an unmarked
+//!   link mean that the pair is still in the queue.
+//! * A link that changes from one node to another changes together with the payload, which the donation raises
+//!   (INV-Q-10). So the same payload and the same link at two moments mean that the link never changed in between.
+//! * A marked pair is frozen (INV-P-3). So a payload read after the mark was seen is the one that must be donated.
+
+use crate::Queue;
+use crate::backoff::Backoff;
+use crate::observer::{Observer, Operation, Step};
+use crate::pair::{AtomicPair, MARK, Pair};
+
+/// A pair of the queue (the head or a node) with the words that were read from it while it was unmarked.
+#[derive(Clone, Copy)]
+pub(crate) struct Position<'queue> {
+    pub(crate) cell: &'queue AtomicPair,
+    pub(crate) seen: Pair,
+}
+
+/// An own node on its way out: its address and its frozen words.
+#[derive(Clone, Copy)]
+pub(crate) struct Target {
+    pub(crate) address: usize,
+    /// The payload to donate and the link to hand on, without the mark.
+    pub(crate) donation: Pair,
+}
+
+/// How a walk ended.
+pub(crate) enum Ended<'queue> {
+    /// At the end of the queue: the tail, with a null link. A target that was not met on the way was unlinked by
+    /// somebody else.
+    AtTail(Position<'queue>),
+    /// The target was unlinked here.
+    TargetUnlinked,
+}
+
+/// A walk that has to start again: something changed under it.
+struct Stale;
+
+/// One operation's walks: what they serve, and what they did.
+pub(crate) struct Walker<'operation, O> {
+    pub(crate) operation: Operation,
+    pub(crate) observer: &'operation O,
+    backoff: Backoff,
+    /// Whether a walk of this operation advanced the watermark.
+    pub(crate) advanced: bool,
+}
+
+impl<'operation, O: Observer> Walker<'operation, O> {
+    pub(crate) fn new(operation: Operation, observer: &'operation O) -> Self {
+        Self { operation, observer, backoff: Backoff::new(), advanced: false }
+    }
+
+    /// Counts a restart and backs off.
+    #[cold]
+    pub(crate) fn restart(&mut self) {
+        self.observer.restarted(self.operation);
+        self.observer.backoff(self.backoff.next());
+    }
+
+    /// Walks, again and again until no change comes in between, to the target or to the end.
+    ///
+    /// Lock-free: a walk starts again only if another thread appended, removed or unlinked meanwhile.
+    ///
+    /// # Safety
+    /// The safety section of [`Queue`].
+    pub(crate) unsafe fn walk<'queue>(
+        &mut self,
+        queue: &'queue Queue,
+        target: Option<Target>,
+    ) -> Ended<'queue> {
+        loop {
+            // SAFETY: as for this function.
+            match unsafe { self.walk_once(queue, target) } {
+                Ok(ended) => return ended,
+                Err(Stale) => self.restart(),
+            }
+        }
+    }
+
+    /// # Safety
+    /// As for [`walk`](Self::walk).
+    unsafe fn walk_once<'queue>(
+        &mut self,
+        queue: &'queue Queue,
+        target: Option<Target>,
+    ) -> Result<Ended<'queue>, Stale> {
+        // Payload before link, here and below: the other way round an open section can be lost (INV-Q-7).
+        self.observer.step(Step::ReadHeadPayload);
+        let payload = queue.head.load_payload();
+        self.observer.step(Step::ReadHeadLink);
+        let link = queue.head.load_link();
+        let mut here = Position { cell: &queue.head, seen: Pair { payload, link } };
+
+        while here.seen.link != 0 {
+            if let Some(target) = target
+                && target.address == here.seen.link
+            {
+                // The own words are known and frozen: nothing has to be read.
+                self.unlink(queue, here, target.donation)?;
+                return Ok(Ended::TargetUnlinked);
+            }
+            // SAFETY: `here` linked to it while in this queue, and nodes are type-stable while walks run.
+            let next: &'queue AtomicPair = unsafe { pair_at(here.seen.link) };
+
+            self.observer.step(Step::ReadNextPayload);
+            let payload = next.load_payload();
+            self.observer.step(Step::ReadNextLink);
+            let link = next.load_link();
+
+            here = if link & MARK == 0 {
+                // Link before payload: the payload, read last, vouches for the whole time since it was first read.
+                self.observer.step(Step::RecheckLink);
+                if here.cell.load_link() != here.seen.link {
+                    return Err(Stale);
+                }
+                self.observer.step(Step::RecheckPayload);
+                if here.cell.load_payload() != here.seen.payload {
+                    return Err(Stale);
+                }
+                Position { cell: next, seen: Pair { payload, link } }
+            } else {
+                // Finish the removal. No recheck: the compare-exchange succeeds only if `here` did not change
+                // since it was read, and then `next` was its successor, marked and frozen, all along.
+                self.observer.step(Step::ReadFrozenPayload);
+                let payload = next.load_payload();
+                self.unlink(queue, here, Pair { payload, link: link & !MARK })?
+            };
+        }
+        Ok(Ended::AtTail(here))
+    }
+
+    /// Unlinks the node that `here` links to: `here` takes over its payload and its link, in one step.
+    fn unlink<'queue>(
+        &mut self,
+        queue: &Queue,
+        here: Position<'queue>,
+        donation: Pair,
+    ) -> Result<Position<'queue>, Stale> {
+        self.observer.step(Step::Unlink);
+        if !here.cell.compare_exchange(here.seen, donation) {
+            return Err(Stale);
+        }
+        if core::ptr::eq(here.cell, &raw const queue.head) {
+            self.advanced = true;
+            self.observer.watermark_advanced(donation.payload);
+        }
+        Ok(Position { cell: here.cell, seen: donation })
+    }
+}
+
+/// The pair that a link points to.
+///
+/// # Safety
+/// `link` is unmarked, not null, and was read from a pair of a queue whose nodes are type-stable for `'queue`.
+#[inline]
+pub(crate) unsafe fn pair_at<'queue>(link: usize) -> &'queue AtomicPair {
+    debug_assert!(link != 0 && link & MARK == 0);
+    // SAFETY: the address of a live `Node`'s pair, exposed by `Node::address` when it was appended.
+    unsafe { &*core::ptr::with_exposed_provenance(link) }
+}
