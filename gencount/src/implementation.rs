@@ -1,0 +1,57 @@
+//! The names of the implementations.
+
+use core::fmt;
+use core::str::FromStr;
+
+/// How a [`Domain`](crate::Domain) keeps its open sections. All implementations keep the same contract.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum Implementation {
+    /// A doubly linked list under a leaf mutex. Works on every CPU, and is the reference for the others.
+    Locked,
+    /// A lock-free queue whose link and generation change in one 16-byte compare-exchange.
+    Lockfree,
+}
+
+impl Implementation {
+    /// All implementations.
+    pub const ALL: [Self; 2] = [Self::Locked, Self::Lockfree];
+
+    /// The name that [`Display`](fmt::Display) prints and [`FromStr`] reads.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Locked => "locked",
+            Self::Lockfree => "lockfree",
+        }
+    }
+}
+
+impl fmt::Display for Implementation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A name that belongs to no [`Implementation`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct UnknownImplementation;
+
+impl fmt::Display for UnknownImplementation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("unknown implementation of generation counting: use \"locked\" or \"lockfree\"")
+    }
+}
+
+impl core::error::Error for UnknownImplementation {}
+
+impl FromStr for Implementation {
+    type Err = UnknownImplementation;
+
+    fn from_str(name: &str) -> Result<Self, UnknownImplementation> {
+        Self::ALL
+            .into_iter()
+            .find(|implementation| implementation.name() == name)
+            .ok_or(UnknownImplementation)
+    }
+}

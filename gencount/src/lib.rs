@@ -1,0 +1,69 @@
+//! Generation counting for delayed invalidation: begin, mark, finish, wait.
+//!
+//! # Protocol
+//!
+//! A [`Domain`] issues generations: 1, 2, 3 and so on. A thread joins it as a [`Participant`].
+//!
+//! * **begin** opens a [`Section`] and issues its generation.
+//! * **mark** raises a [`GenerationWord`], one for each thing (a page) that the section touches and will have cleaned up by
+//!   its finish. Marks are made under the lock of that thing, held exclusively.
+//! * **finish** ends the section. The domain's *watermark* reaches a generation when all sections up to it have
+//!   finished, in whatever order they do.
+//! * **wait** returns when the watermark has reached the word: at once, nearly always.
+//!
+//! # Guarantee
+//!
+//! On return from [`wait`](Participant::wait) every section that marked the word before the call has finished, and all that it
+//! did happens-before the return. Begin and finish never wait for another section. A waiter is woken by the finish that reaches its
+//! generation: no wake-up is lost, and there is no timer.
+//!
+//! `MODEL.md` numbers these (INV-DI-1 to INV-DI-10), argues for them, and says which test shows each.
+//!
+//! # Implementations
+//!
+//! [`Implementation`] lists them; all keep the same contract. A domain fixes its own when it is made, and
+//! [`dispatch`] chooses one for those who do not care.
+//!
+//! # Sources
+//!
+//! The problem and the names of the counters are those of FreeBSD's amd64 pmap (<https://reviews.freebsd.org/D19630>); the
+//! queue of `lockfree` goes back to Timothy Harris, "A pragmatic implementation of
+//! non-blocking linked lists" (DISC 2001).
+#![no_std]
+
+#[cfg(feature = "alloc")]
+extern crate alloc;
+#[cfg(feature = "std")]
+extern crate std;
+
+mod counters;
+pub mod dispatch;
+mod domain;
+mod implementation;
+mod locked;
+mod lockfree;
+mod operations;
+mod participant;
+mod pool;
+mod primitive;
+mod slot;
+mod waiting;
+mod word;
+
+#[cfg(all(test, feature = "std"))]
+mod tests;
+
+pub use counters::Counters;
+pub use domain::{Domain, JoinError};
+pub use implementation::{Implementation, UnknownImplementation};
+pub use participant::{Participant, Section};
+pub use slot::Slot;
+#[cfg(feature = "std")]
+pub use turnstile::Hosted;
+pub use turnstile::{Priority, Scheduler, ThreadId};
+pub use word::GenerationWord;
+
+/// The README's examples, compiled and run.
+#[cfg(all(doctest, feature = "std"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,0 +1,286 @@
+//! Participants, and the sections that they open.
+
+use core::fmt;
+use core::marker::PhantomData;
+use core::ptr::NonNull;
+
+use turnstile::Scheduler;
+
+#[cfg(feature = "alloc")]
+use alloc::sync::Arc;
+
+use crate::domain::Domain;
+use crate::primitive::{Acquire, Relaxed, Release};
+use crate::slot::Slot;
+use crate::word::GenerationWord;
+
+/// A thread's (or a CPU's) membership in a [`Domain`]: it opens sections, marks words, and waits.
+///
+/// # One thread at a time
+///
+/// A participant serves one thread: the first that begins a section with it. It can be moved to other threads and
+/// shared with them all the same (put in an `Arc`, say), as long as only that thread begins and finishes; another
+/// thread that tries gets a panic, in release builds too, because two threads in one slot would corrupt the queue. The
+/// check costs a comparison with [`Scheduler::current`]. [`unbind`](Self::unbind) lets another thread take over.
+///
+/// # Leaving
+///
+/// Dropping the participant leaves the domain. A section that is still open then (its guard was forgotten, or
+/// [`begin_raw`](Self::begin_raw) was not answered) is finished, lest others wait for it for ever.
+pub struct Participant<S: Scheduler> {
+    domain: NonNull<Domain<S>>,
+    slot: NonNull<Slot>,
+    /// Keeps the domain alive; `None` if it is static.
+    #[cfg(feature = "alloc")]
+    _shared: Option<Arc<Domain<S>>>,
+}
+
+// SAFETY: domain and slot are Sync and live at least as long as the participant. What only one thread at a time may do
+// (begin, finish) is checked against the slot's owner.
+unsafe impl<S: Scheduler> Send for Participant<S> {}
+// SAFETY: as above.
+unsafe impl<S: Scheduler> Sync for Participant<S> {}
+
+impl<S: Scheduler> Participant<S> {
+    /// # Safety
+    ///
+    /// The slot is of this domain, lives as long as it, and no other participant has it.
+    #[cfg(feature = "alloc")]
+    pub(crate) unsafe fn shared(domain: Arc<Domain<S>>, slot: NonNull<Slot>) -> Self {
+        Self { domain: NonNull::from(&*domain), slot, _shared: Some(domain) }
+    }
+
+    /// # Safety
+    ///
+    /// The slot is of this domain, and no other participant has it.
+    pub(crate) unsafe fn of_static(domain: &'static Domain<S>, slot: &'static Slot) -> Self {
+        Self {
+            domain: NonNull::from(domain),
+            slot: slot.pointer(),
+            #[cfg(feature = "alloc")]
+            _shared: None,
+        }
+    }
+
+    /// The domain that this participant belongs to.
+    #[inline]
+    #[must_use]
+    pub fn domain(&self) -> &Domain<S> {
+        // SAFETY: static, or kept alive by `_shared`; a shared domain does not move.
+        unsafe { self.domain.as_ref() }
+    }
+
+    #[inline]
+    fn slot(&self) -> &Slot {
+        // SAFETY: a slot lives as long as its domain (INV-DI-6).
+        unsafe { self.slot.as_ref() }
+    }
+
+    /// The slot, after making sure that it is the calling thread's (INV-DI-7).
+    #[inline]
+    fn own_slot(&self) -> &Slot {
+        let slot = self.slot();
+        let current = self.domain().scheduler().current().get().get();
+        // ORD: Relaxed: equal only if this thread stored it, or an ended one of the same id, whose end the
+        // scheduler orders before.
+        if slot.own.owner.load(Relaxed) != current {
+            self.bind(current);
+        }
+        slot
+    }
+
+    #[cold]
+    fn bind(&self, current: usize) {
+        // ORD: Acquire pairs with the Release stores in `unbind` and `Domain::leave`; Relaxed on failure: it panics.
+        let bound = self.slot().own.owner.compare_exchange(0, current, Acquire, Relaxed);
+        assert!(
+            bound.is_ok(),
+            "a participant is used by two threads: join once for each thread, or unbind it before it changes hands"
+        );
+    }
+
+    /// Lets the next thread that begins a section take this participant over.
+    ///
+    /// # Panics
+    ///
+    /// If a section is open, or the participant belongs to another thread.
+    pub fn unbind(&self) {
+        let slot = self.own_slot();
+        assert!(!self.in_section(), "unbind: finish the open section first");
+        // ORD: Release pairs with the Acquire in `bind`.
+        slot.own.owner.store(0, Release);
+    }
+
+    /// Opens a section, which lasts until the guard is dropped.
+    ///
+    /// Never blocks (with `locked`: except on the list's leaf mutex), so it may be called with other locks held.
+    ///
+    /// # Panics
+    ///
+    /// If a section is open already (sections do not nest), or another thread uses this participant.
+    #[inline]
+    pub fn begin(&self) -> Section<'_, S> {
+        let generation = self.begin_raw();
+        Section { participant: self, generation, _not_send: PhantomData }
+    }
+
+    /// Opens a section without a guard, and returns its generation: for kernels whose sections do not follow a scope.
+    /// [`finish_raw`](Self::finish_raw) closes it.
+    ///
+    /// # Panics
+    ///
+    /// As [`begin`](Self::begin).
+    #[inline]
+    pub fn begin_raw(&self) -> u64 {
+        let slot = self.own_slot();
+        assert!(!self.in_section(), "begin: a section is open already, and sections do not nest");
+        slot.own.counters.blocks.add(1);
+        let domain = self.domain();
+        // SAFETY: the slot is this domain's, this thread's alone (INV-DI-7), and no section is open in it.
+        let generation = unsafe { (domain.operations.begin)(domain, slot) };
+        // ORD: Relaxed: written by the thread that reads it; others see a snapshot.
+        slot.own.generation.store(generation, Relaxed);
+        generation
+    }
+
+    /// Closes the section that [`begin_raw`](Self::begin_raw) opened. All that the thread did before happens-before
+    /// the return of any wait that waited for this section.
+    ///
+    /// # Panics
+    ///
+    /// If no section is open, or another thread uses this participant.
+    #[inline]
+    pub fn finish_raw(&self) {
+        let slot = self.own_slot();
+        assert!(self.in_section(), "finish: no section is open");
+        // SAFETY: the slot is this thread's alone (INV-DI-7), and its section is open.
+        unsafe { self.close(slot) };
+    }
+
+    /// # Safety
+    ///
+    /// The slot is this participant's, nobody else uses it, and its section is open.
+    #[inline]
+    unsafe fn close(&self, slot: &Slot) {
+        // ORD: Relaxed: written by the thread that reads it; others see a snapshot.
+        slot.own.generation.store(0, Relaxed);
+        let domain = self.domain();
+        // SAFETY: the slot is this domain's; the rest is the caller's promise.
+        unsafe { (domain.operations.finish)(domain, slot) };
+    }
+
+    /// The generation of the open section, if one is open.
+    #[inline]
+    #[must_use]
+    pub fn generation(&self) -> Option<u64> {
+        // ORD: Relaxed: meaningful to the owning thread, which wrote it.
+        match self.slot().own.generation.load(Relaxed) {
+            0 => None,
+            generation => Some(generation),
+        }
+    }
+
+    /// Whether a section is open.
+    #[inline]
+    #[must_use]
+    pub fn in_section(&self) -> bool {
+        self.generation().is_some()
+    }
+
+    /// Marks `word` with the open section's generation, or does nothing if no section is open: for code that runs
+    /// inside sections as well as outside.
+    ///
+    /// The caller holds the lock of what the word stands for exclusively; see [`GenerationWord`].
+    #[inline]
+    pub fn mark(&self, word: &GenerationWord) {
+        if let Some(generation) = self.generation() {
+            word.raise(generation);
+        }
+    }
+
+    /// Returns when every section that marked `word` before the call has finished; all that those sections did
+    /// happens-before the return. Sections that mark the word later are not waited for.
+    ///
+    /// If there is nothing to wait for, this reads shared memory and writes none. Otherwise it may park; it blocks on
+    /// the open sections, and on the last step of each finish, which looks for waiters.
+    ///
+    /// Call it with no lock held that an open section might need, and not with interrupts disabled.
+    ///
+    /// # Panics
+    ///
+    /// In debug builds, inside a section: it would wait for itself. In all builds, if `word` holds a generation that
+    /// this domain has never issued and nothing is open that could issue it: the word belongs to another domain.
+    #[inline]
+    pub fn wait(&self, word: &GenerationWord) {
+        debug_assert!(!self.in_section(), "wait: called inside a section, which would wait for itself");
+        let domain = self.domain();
+        let counters = &self.slot().own.counters;
+        counters.wait_calls.add(1);
+        let target = word.get();
+        domain.point();
+        if domain.watermark() < target {
+            domain.wait_for(target, counters);
+        }
+    }
+}
+
+impl<S: Scheduler> Drop for Participant<S> {
+    fn drop(&mut self) {
+        let slot = self.slot();
+        if self.in_section() {
+            // SAFETY: `&mut self` shows that nobody else uses the participant; the section is open.
+            unsafe { self.close(slot) };
+        }
+        // SAFETY: the slot is this participant's, which is going away, and no section is open.
+        unsafe { self.domain().leave(slot) };
+    }
+}
+
+impl<S: Scheduler> fmt::Debug for Participant<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Participant").field("generation", &self.generation()).finish_non_exhaustive()
+    }
+}
+
+/// An open section: what is marked in it is not complete before it is dropped.
+///
+/// It stays on the thread that opened it.
+#[must_use = "the section is finished as soon as its guard is dropped"]
+pub struct Section<'a, S: Scheduler> {
+    participant: &'a Participant<S>,
+    generation: u64,
+    _not_send: PhantomData<*mut ()>,
+}
+
+impl<S: Scheduler> Section<'_, S> {
+    /// The section's generation, which is above 0.
+    #[inline]
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Marks `word`: whoever waits on it from now on waits for this section.
+    ///
+    /// The caller holds the lock of what the word stands for exclusively; see [`GenerationWord`].
+    #[inline]
+    pub fn mark(&self, word: &GenerationWord) {
+        word.raise(self.generation);
+    }
+}
+
+impl<S: Scheduler> Drop for Section<'_, S> {
+    #[inline]
+    fn drop(&mut self) {
+        // Not if `finish_raw` closed it already.
+        if self.participant.generation() == Some(self.generation) {
+            self.participant.finish_raw();
+        }
+    }
+}
+
+impl<S: Scheduler> fmt::Debug for Section<'_, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Section").field("generation", &self.generation).finish()
+    }
+}

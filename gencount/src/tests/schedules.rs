@@ -1,0 +1,260 @@
+//! Thousands of interleavings of begin, mark, finish and wait, chosen by seed; and the same with a step left out, which
+//! must be noticed.
+//!
+//! Every run checks the contract: a wait returns only when all sections that had marked the word before it was called
+//! have called finish (INV-DI-1); and progress: no thread stays parked (INV-DI-8).
+
+use std::boxed::Box;
+use std::sync::{Arc, Mutex};
+use std::vec::Vec;
+
+use crate::tests::Fault;
+use crate::tests::step::{Outcome, Steps};
+use crate::{Counters, Domain, GenerationWord, Implementation, Participant};
+
+type Steady = Domain<Arc<Steps>>;
+
+fn domain(implementation: Implementation, fault: Fault, steps: &Arc<Steps>) -> Arc<Steady> {
+    let mut domain = Domain::new(implementation, Arc::clone(steps));
+    domain.fault = fault;
+    Arc::new(domain)
+}
+
+/// A word, and the sections that marked it and have not called finish yet.
+#[derive(Default)]
+struct Page {
+    word: GenerationWord,
+    unfinished: Mutex<Vec<u64>>,
+}
+
+/// One section that marks the pages, in the order given.
+fn work(participant: &Participant<Arc<Steps>>, pages: &[&Page]) {
+    let section = participant.begin();
+    for page in pages {
+        section.mark(&page.word);
+        page.unfinished.lock().unwrap().push(section.generation());
+        participant.domain().point();
+    }
+    for page in pages {
+        page.unfinished.lock().unwrap().retain(|&generation| generation != section.generation());
+    }
+    drop(section);
+}
+
+/// A wait, with the contract's check.
+fn wait(participant: &Participant<Arc<Steps>>, page: &Page) {
+    let marked = page.unfinished.lock().unwrap().clone();
+    participant.wait(&page.word);
+    let unfinished = page.unfinished.lock().unwrap();
+    for generation in marked {
+        assert!(
+            !unfinished.contains(&generation),
+            "wait returned before section {generation} had called finish"
+        );
+        assert!(participant.domain().watermark() >= generation);
+    }
+}
+
+/// Two threads that open sections on two pages, and two that wait for the pages, one of which opens sections too.
+fn mixed(implementation: Implementation, fault: Fault, seed: u64) -> (Outcome, Counters) {
+    let steps = Steps::new(seed, 4);
+    let domain = domain(implementation, fault, &steps);
+    let pages: Arc<[Page; 2]> = Arc::default();
+    let mut bodies: Vec<Box<dyn FnOnce() + Send>> = Vec::new();
+    for thread in 0..2 {
+        let (domain, pages) = (domain.clone(), pages.clone());
+        bodies.push(Box::new(move || {
+            let participant = domain.join();
+            for round in 0..2 {
+                work(&participant, &[&pages[(thread + round) % 2], &pages[thread]]);
+            }
+        }));
+    }
+    {
+        let (domain, pages) = (domain.clone(), pages.clone());
+        bodies.push(Box::new(move || {
+            let participant = domain.join();
+            for page in pages.iter() {
+                wait(&participant, page);
+            }
+        }));
+    }
+    {
+        let (domain, pages) = (domain.clone(), pages.clone());
+        bodies.push(Box::new(move || {
+            let participant = domain.join();
+            work(&participant, &[&pages[0]]);
+            wait(&participant, &pages[1]);
+            wait(&participant, &pages[0]);
+        }));
+    }
+    let outcome = steps.run(bodies);
+    let counters = domain.counters();
+    if !outcome.stuck {
+        assert_eq!(counters.di_blocks, 5);
+        assert_eq!(counters.di_wait_calls, 4);
+        assert!(counters.invl_wait_slow <= counters.invl_wait && counters.invl_wait <= 4);
+        assert!((1..=5).contains(&counters.invl_max_qlen), "{counters:?}");
+        assert_eq!(domain.watermark(), 5);
+    }
+    (outcome, counters)
+}
+
+#[test]
+fn every_schedule_keeps_the_contract() {
+    for implementation in Implementation::ALL {
+        let mut sum = Counters::default();
+        for seed in 0..1000 {
+            let (outcome, counters) = std::panic::catch_unwind(|| mixed(implementation, Fault::None, seed))
+                .unwrap_or_else(|panic| {
+                    std::eprintln!("failed with {implementation} and seed {seed}");
+                    std::panic::resume_unwind(panic)
+                });
+            assert!(!outcome.stuck, "a thread is stuck with {implementation} and seed {seed}");
+            sum += counters;
+        }
+        // The schedules reach what they are meant to reach.
+        assert!(sum.invl_wait_slow > 50, "{implementation}: {sum:?}");
+        assert!(sum.invl_wait > sum.invl_wait_slow, "{implementation}: {sum:?}");
+        if implementation == Implementation::Lockfree {
+            assert!(sum.invl_start_restart > 100 && sum.invl_finish_restart > 100, "{sum:?}");
+        }
+    }
+}
+
+/// A failing seed can be run again: it fails again.
+#[test]
+fn a_seed_decides_everything() {
+    for implementation in Implementation::ALL {
+        for seed in 0..30 {
+            assert_eq!(
+                mixed(implementation, Fault::NoRecheck, seed),
+                mixed(implementation, Fault::NoRecheck, seed),
+                "{implementation}, seed {seed}"
+            );
+        }
+    }
+}
+
+/// Whether some schedule gets stuck with the fault.
+fn gets_stuck(implementation: Implementation, fault: Fault) -> bool {
+    (0..500).any(|seed| mixed(implementation, fault, seed).0.stuck)
+}
+
+#[test]
+fn without_the_recheck_a_waiter_sleeps_for_ever() {
+    for implementation in Implementation::ALL {
+        assert!(gets_stuck(implementation, Fault::NoRecheck), "{implementation}");
+    }
+}
+
+#[test]
+fn without_registration_a_waiter_sleeps_for_ever() {
+    for implementation in Implementation::ALL {
+        assert!(gets_stuck(implementation, Fault::WaiterUnregistered), "{implementation}");
+    }
+}
+
+#[test]
+fn without_the_look_at_the_waiter_count_a_waiter_sleeps_for_ever() {
+    for implementation in Implementation::ALL {
+        assert!(gets_stuck(implementation, Fault::FinishBlind), "{implementation}");
+    }
+}
+
+/// How many points a finish passes when nobody disturbs it: from the one before the mark to the one before the look at
+/// the waiter count.
+fn points_of_finish() -> u64 {
+    let steps = Steps::new(1, 1);
+    let domain = domain(Implementation::Lockfree, Fault::None, &steps);
+    let passed = Arc::new(Mutex::new(0));
+    {
+        let (steps, passed) = (steps.clone(), passed.clone());
+        let _ = steps.clone().run(std::vec![Box::new(move || {
+            let participant = domain.join();
+            participant.begin_raw();
+            let begun = steps.points(0);
+            participant.finish_raw();
+            *passed.lock().unwrap() = steps.points(0) - begun;
+        })]);
+    }
+    let passed = *passed.lock().unwrap();
+    assert!(passed > 4);
+    passed
+}
+
+/// When the first thread of [`frozen`] calls finish.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Waiter {
+    /// At any time.
+    Anywhere,
+    /// When the waiter is parked.
+    Parked,
+}
+
+/// The first thread is frozen at the `point`-th scheduling point of its finish, while the second waits for its section;
+/// once it is frozen, the third thread opens a section of its own.
+fn frozen(fault: Fault, waiter: Waiter, seed: u64, point: u64) -> Outcome {
+    let steps = Steps::new(seed, 3);
+    let domain = domain(Implementation::Lockfree, fault, &steps);
+    let page = Arc::new(Page::default());
+    let mut bodies: Vec<Box<dyn FnOnce() + Send>> = Vec::new();
+    {
+        let (domain, page, steps) = (domain.clone(), page.clone(), steps.clone());
+        bodies.push(Box::new(move || {
+            let participant = domain.join();
+            page.word.raise(participant.begin_raw());
+            while waiter == Waiter::Parked && domain.parked() == 0 {
+                domain.point();
+            }
+            steps.freeze(0, steps.points(0) + point);
+            participant.finish_raw();
+        }));
+    }
+    {
+        let (domain, page) = (domain.clone(), page.clone());
+        bodies.push(Box::new(move || {
+            let participant = domain.join();
+            while page.word.get() == 0 {
+                domain.point();
+            }
+            participant.wait(&page.word);
+        }));
+    }
+    {
+        let steps = steps.clone();
+        bodies.push(Box::new(move || {
+            let participant = domain.join();
+            while !steps.has_frozen() {
+                domain.point();
+            }
+            // Its finish would look at the waiter count in any case: only begin.
+            participant.begin_raw();
+            core::mem::forget(participant);
+        }));
+    }
+    let outcome = steps.run(bodies);
+    assert!(outcome.frozen && !outcome.stuck);
+    outcome
+}
+
+/// A thread that stops for ever between the mark and the unlink holds nobody up, not even those who wait for it.
+#[test]
+fn a_stopped_finish_holds_nobody_up() {
+    let last = points_of_finish();
+    for waiter in [Waiter::Anywhere, Waiter::Parked] {
+        // Before the mark the section is open, and whoever waits for it must wait.
+        assert!((0..10).all(|seed| frozen(Fault::None, waiter, seed, 1).stuck_behind_frozen));
+        for point in 2..last {
+            for seed in 0..20 {
+                let outcome = frozen(Fault::None, waiter, seed, point);
+                assert!(!outcome.stuck_behind_frozen, "stopped at point {point} of {last}, seed {seed}");
+            }
+        }
+    }
+}
+
+#[test]
+fn without_the_helpers_look_a_stopped_finish_holds_its_waiters_up() {
+    assert!((0..10).all(|seed| frozen(Fault::HelperBlind, Waiter::Parked, seed, 2).stuck_behind_frozen));
+}

@@ -1,0 +1,248 @@
+//! A scheduler that decides, from a seed, which thread runs: one at a time, switching at scheduling points.
+//!
+//! Threads are real, but only the one that holds the baton runs. At every [`Scheduler::point`] and in every park the
+//! baton may go to another; which one, and how eagerly, the seed decides. If all threads that are left are parked, they
+//! are stuck for good: they are unwound, and the run says so.
+//!
+//! What this cannot see: reorderings of a weak memory model (the baton orders everything), and switches between two
+//! points, which includes all that happens under a chain lock.
+
+use core::cell::Cell;
+use core::num::NonZeroUsize;
+use std::boxed::Box;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread_local;
+use std::vec::Vec;
+
+use turnstile::{Hosted, Priority, Scheduler, ThreadId};
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Status {
+    Runnable,
+    Parked,
+    /// Stopped by the test, until all others are done or stuck.
+    Frozen,
+    Done,
+}
+
+#[derive(Default)]
+struct State {
+    random: u64,
+    /// The baton goes to a random thread at one in so many points.
+    eagerness: u64,
+    status: Vec<Status>,
+    tokens: Vec<bool>,
+    points: Vec<u64>,
+    running: Option<usize>,
+    /// The thread that is to be frozen, and at which of its points.
+    freeze: Option<(usize, u64)>,
+    outcome: Outcome,
+    /// Threads run freely, to unwind or to end.
+    over: bool,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Outcome {
+    /// All that were left were parked.
+    pub(super) stuck: bool,
+    /// The thread that was to be frozen reached its point.
+    pub(super) frozen: bool,
+    /// All but the frozen thread were done or parked, and at least one was parked.
+    pub(super) stuck_behind_frozen: bool,
+}
+
+/// The scheduler of one run.
+pub(super) struct Steps {
+    state: Mutex<State>,
+    turn: Condvar,
+}
+
+/// What a stuck thread unwinds with.
+struct Stuck;
+
+thread_local! {
+    /// The current thread's number in its run, or none outside of a run.
+    static NUMBER: Cell<Option<usize>> = const { Cell::new(None) };
+}
+
+impl State {
+    /// The next number of a xorshift generator (Marsaglia, "Xorshift RNGs", 2003).
+    fn next(&mut self) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11
+    }
+
+    /// Whether to switch at this point.
+    fn switches(&mut self) -> bool {
+        self.next().is_multiple_of(self.eagerness)
+    }
+
+    /// Gives the baton to a random runnable thread, or ends the run if there is none.
+    fn pass(&mut self) {
+        let runnable: Vec<_> =
+            (0..self.status.len()).filter(|&thread| self.status[thread] == Status::Runnable).collect();
+        let parked = self.status.contains(&Status::Parked);
+        if !runnable.is_empty() {
+            let choice = self.next() as usize % runnable.len();
+            self.running = Some(runnable[choice]);
+        } else if let Some(frozen) = self.status.iter().position(|&status| status == Status::Frozen) {
+            self.outcome.stuck_behind_frozen = parked;
+            self.status[frozen] = Status::Runnable;
+            self.running = Some(frozen);
+        } else {
+            self.outcome.stuck |= parked;
+            self.over = true;
+            self.running = None;
+        }
+    }
+}
+
+impl Steps {
+    /// A scheduler for `threads` threads; every decision follows from `seed`.
+    pub(super) fn new(seed: u64, threads: usize) -> Arc<Self> {
+        let mut state = State {
+            random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+            status: std::vec![Status::Runnable; threads],
+            tokens: std::vec![false; threads],
+            points: std::vec![0; threads],
+            ..State::default()
+        };
+        for _ in 0..4 {
+            state.next();
+        }
+        state.eagerness = [2, 3, 6, 12][(seed % 4) as usize];
+        Arc::new(Self { state: Mutex::new(state), turn: Condvar::new() })
+    }
+
+    /// Freezes `thread` at its `point`-th scheduling point, until all others are done or stuck.
+    pub(super) fn freeze(&self, thread: usize, point: u64) {
+        self.lock().freeze = Some((thread, point));
+    }
+
+    /// Whether the thread that is to be frozen has reached its point.
+    pub(super) fn has_frozen(&self) -> bool {
+        self.lock().outcome.frozen
+    }
+
+    /// How many scheduling points `thread` has passed.
+    pub(super) fn points(&self, thread: usize) -> u64 {
+        self.lock().points[thread]
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the baton.
+    fn await_turn<'a>(&'a self, mut state: MutexGuard<'a, State>, number: usize) -> MutexGuard<'a, State> {
+        while state.running != Some(number) && !state.over {
+            state = self.turn.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state
+    }
+
+    /// Runs the bodies, one thread each, to their ends.
+    pub(super) fn run(self: &Arc<Self>, bodies: Vec<Box<dyn FnOnce() + Send>>) -> Outcome {
+        let threads: Vec<_> = bodies
+            .into_iter()
+            .enumerate()
+            .map(|(number, body)| {
+                let steps = Arc::clone(self);
+                std::thread::spawn(move || {
+                    NUMBER.set(Some(number));
+                    drop(steps.await_turn(steps.lock(), number));
+                    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
+                    let mut state = steps.lock();
+                    state.status[number] = Status::Done;
+                    if result.as_ref().is_err_and(|panic| !panic.is::<Stuck>()) {
+                        // A failed assertion: let the others unwind.
+                        state.over = true;
+                    } else if !state.over {
+                        state.pass();
+                    }
+                    steps.turn.notify_all();
+                    drop(state);
+                    result
+                })
+            })
+            .collect();
+        self.lock().pass();
+        self.turn.notify_all();
+        for thread in threads {
+            if let Ok(Err(panic)) = thread.join()
+                && !panic.is::<Stuck>()
+            {
+                std::panic::resume_unwind(panic);
+            }
+        }
+        self.lock().outcome
+    }
+}
+
+// SAFETY: numbers are given once each, by `run`; threads outside of a run have the ids of `Hosted`, shifted beyond all
+// numbers. The locks are Hosted's. Nothing calls a table, and only `park` unwinds.
+unsafe impl Scheduler for Steps {
+    type RawLock = <Hosted as Scheduler>::RawLock;
+
+    fn current(&self) -> ThreadId {
+        match NUMBER.get() {
+            Some(number) => ThreadId::new(NonZeroUsize::MIN.saturating_add(number)),
+            None => ThreadId::new(Hosted.current().get().saturating_add(1 << 20)),
+        }
+    }
+
+    fn priority(&self, _: ThreadId) -> Priority {
+        Priority::NORMAL
+    }
+
+    fn park(&self) {
+        let Some(number) = NUMBER.get() else { return Hosted.park() };
+        let mut state = self.lock();
+        if !core::mem::take(&mut state.tokens[number]) && !state.over {
+            state.status[number] = Status::Parked;
+            state.pass();
+            self.turn.notify_all();
+            state = self.await_turn(state, number);
+            state.status[number] = Status::Runnable;
+            state.tokens[number] = false;
+        }
+        if state.over {
+            drop(state);
+            std::panic::resume_unwind(Box::new(Stuck));
+        }
+    }
+
+    fn unpark(&self, thread: ThreadId) {
+        let number = thread.get().get() - 1;
+        let mut state = self.lock();
+        if number < state.status.len() {
+            state.tokens[number] = true;
+            if state.status[number] == Status::Parked {
+                state.status[number] = Status::Runnable;
+            }
+        }
+    }
+
+    fn point(&self) {
+        let Some(number) = NUMBER.get() else { return };
+        let mut state = self.lock();
+        if state.over {
+            return;
+        }
+        state.points[number] += 1;
+        if state.freeze == Some((number, state.points[number])) {
+            state.outcome.frozen = true;
+            state.status[number] = Status::Frozen;
+        } else if !state.switches() {
+            return;
+        }
+        state.pass();
+        if state.running != Some(number) {
+            self.turn.notify_all();
+            drop(self.await_turn(state, number));
+        }
+    }
+}

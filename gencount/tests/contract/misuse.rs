@@ -1,0 +1,150 @@
+//! What happens to those who break the rules: a panic that says what to do, never a corrupt queue.
+
+use std::sync::Arc;
+
+use gencount::{Domain, GenerationWord, Hosted, Implementation, JoinError, Slot};
+
+use crate::support::{domain, panic_of};
+
+pub(crate) fn sections_do_not_nest(implementation: Implementation) {
+    let domain = domain(implementation);
+    let participant = domain.join();
+    let section = participant.begin();
+    let message = panic_of(|| {
+        participant.begin_raw();
+    });
+    assert!(message.contains("sections do not nest"), "{message}");
+    drop(section);
+    assert_eq!(participant.begin_raw(), 2);
+    participant.finish_raw();
+    assert_eq!(domain.watermark(), 2);
+}
+
+pub(crate) fn finish_needs_a_section(implementation: Implementation) {
+    let domain = domain(implementation);
+    let participant = domain.join();
+    assert!(panic_of(|| participant.finish_raw()).contains("no section is open"));
+    drop(participant.begin());
+    assert!(panic_of(|| participant.finish_raw()).contains("no section is open"));
+    assert_eq!(domain.watermark(), 1);
+}
+
+pub(crate) fn wait_inside_a_section_panics_in_debug_builds(implementation: Implementation) {
+    let domain = domain(implementation);
+    let participant = domain.join();
+    let word = GenerationWord::new();
+    let section = participant.begin();
+    if cfg!(debug_assertions) {
+        assert!(panic_of(|| participant.wait(&word)).contains("wait for itself"));
+    } else {
+        participant.wait(&word);
+    }
+    drop(section);
+}
+
+pub(crate) fn a_second_thread_is_refused(implementation: Implementation) {
+    let domain = domain(implementation);
+    // A participant can be shared, as part of something that is.
+    let participant = Arc::new(domain.join());
+    let section = participant.begin();
+    let from_another_thread = |body: fn(&gencount::Participant<Hosted>)| {
+        let participant = participant.clone();
+        std::thread::spawn(move || panic_of(|| body(&participant))).join().unwrap()
+    };
+    for message in [
+        from_another_thread(|participant| {
+            participant.begin_raw();
+        }),
+        from_another_thread(|participant| participant.finish_raw()),
+        from_another_thread(|participant| participant.unbind()),
+    ] {
+        assert!(message.contains("used by two threads"), "{message}");
+    }
+    assert_eq!(participant.generation(), Some(1));
+    drop(section);
+    assert_eq!(domain.watermark(), 1);
+}
+
+pub(crate) fn unbinding_hands_a_participant_over(implementation: Implementation) {
+    let domain = domain(implementation);
+    let participant = Arc::new(domain.join());
+    for expected in 1..=6 {
+        let shared = participant.clone();
+        std::thread::spawn(move || {
+            assert_eq!(shared.begin().generation(), expected);
+            shared.unbind();
+        })
+        .join()
+        .unwrap();
+    }
+    assert_eq!(participant.begin().generation(), 7);
+}
+
+pub(crate) fn unbinding_needs_a_closed_section(implementation: Implementation) {
+    let domain = domain(implementation);
+    let participant = domain.join();
+    let section = participant.begin();
+    assert!(panic_of(|| participant.unbind()).contains("finish the open section first"));
+    drop(section);
+    participant.unbind();
+}
+
+pub(crate) fn a_foreign_word_is_reported(implementation: Implementation) {
+    let (here, there) = (domain(implementation), domain(implementation));
+    let (one, other) = (here.join(), there.join());
+    drop(one.begin());
+    let word = GenerationWord::new();
+    for _ in 0..3 {
+        other.begin().mark(&word);
+    }
+    let message = panic_of(|| one.wait(&word));
+    assert!(message.contains("generation 3 was never issued by this domain"), "{message}");
+    // Nothing is left behind: the next wait works.
+    let word = GenerationWord::new();
+    one.begin().mark(&word);
+    one.wait(&word);
+}
+
+pub(crate) fn a_forgotten_section_ends_with_its_participant(implementation: Implementation) {
+    let domain = domain(implementation);
+    let participant = domain.join();
+    let word = GenerationWord::new();
+    let section = participant.begin();
+    section.mark(&word);
+    std::mem::forget(section);
+    assert!(participant.in_section());
+    assert!(!domain.is_complete(&word));
+    drop(participant);
+    assert!(domain.is_complete(&word));
+    assert_eq!(domain.join().begin().generation(), 2);
+}
+
+pub(crate) fn a_guard_outlived_by_its_section_does_no_harm(implementation: Implementation) {
+    let domain = domain(implementation);
+    let participant = domain.join();
+    let stale = participant.begin();
+    participant.finish_raw();
+    let current = participant.begin_raw();
+    drop(stale);
+    assert_eq!(participant.generation(), Some(current));
+    assert_eq!(domain.watermark(), 1);
+}
+
+pub(crate) fn a_static_slot_serves_one_participant_of_one_domain(implementation: Implementation) {
+    // Leaked, as a kernel's statics live for ever; one pair for each run of the suite.
+    let here: &'static Domain<Hosted> = Box::leak(Box::new(Domain::new(implementation, Hosted)));
+    let there: &'static Domain<Hosted> = Box::leak(Box::new(Domain::new(implementation, Hosted)));
+    let slots: &'static [Slot; 2] = Box::leak(Box::default());
+    let first = here.join_with(&slots[0]).unwrap();
+    assert_eq!(here.join_with(&slots[0]).unwrap_err(), JoinError::SlotTaken);
+    let second = here.join_with(&slots[1]).unwrap();
+    let (one, two) = (first.begin(), second.begin());
+    drop(one);
+    assert_eq!(here.watermark(), 1);
+    drop(two);
+    assert_eq!(here.watermark(), 2);
+    drop(first);
+    assert_eq!(there.join_with(&slots[0]).unwrap_err(), JoinError::ForeignSlot);
+    assert_eq!(here.join_with(&slots[0]).unwrap().begin().generation(), 3);
+    assert_eq!(here.counters().di_blocks, 3);
+}

@@ -1,0 +1,66 @@
+//! Helpers for the tests with real threads.
+
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use gencount::{Domain, Hosted, Implementation};
+
+/// A domain under the hosted scheduler.
+pub(crate) fn domain(implementation: Implementation) -> Arc<Domain<Hosted>> {
+    let domain = Arc::new(Domain::new(implementation, Hosted));
+    assert_eq!(domain.implementation(), implementation);
+    domain
+}
+
+/// Runs `body` on a thread of its own and fails if it takes longer than a minute: a lost wake-up shows as a failure,
+/// not as a hang.
+pub(crate) fn within_a_minute(body: impl FnOnce() + Send + 'static) {
+    let (done, finished) = mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        body();
+        let _ = done.send(());
+    });
+    match finished.recv_timeout(Duration::from_secs(60)) {
+        Err(mpsc::RecvTimeoutError::Timeout) => panic!("still blocked after a minute"),
+        Ok(()) | Err(mpsc::RecvTimeoutError::Disconnected) => {
+            if let Err(panic) = thread.join() {
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
+}
+
+/// Sleeps until `condition` holds.
+pub(crate) fn until(condition: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < Duration::from_secs(30), "the condition does not come true");
+        std::thread::sleep(Duration::from_micros(200));
+    }
+}
+
+/// Long enough for a thread that could go on to have gone on.
+pub(crate) fn a_while() {
+    std::thread::sleep(Duration::from_millis(30));
+}
+
+/// The message of the panic of `body`.
+pub(crate) fn panic_of(body: impl FnOnce()) -> String {
+    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).expect_err("it must panic");
+    match panic.downcast::<String>() {
+        Ok(message) => *message,
+        Err(panic) => (*panic.downcast::<&str>().expect("a message")).to_owned(),
+    }
+}
+
+/// Numbers that look random (Marsaglia's xorshift64).
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) % limit
+    }
+}

@@ -1,0 +1,241 @@
+//! The registry of hosted threads: an id, a priority and a parking token for each.
+//!
+//! A thread gets a record at its first call, and gives it back when it ends. Records lie in blocks that double in
+//! size and are never freed, so an id can always be looked up without a lock, and unparking a thread that has
+//! ended touches valid memory: it leaves at worst a token to the record's next thread, which sees one spurious
+//! return (the contract of [`Scheduler::unpark`](crate::Scheduler::unpark)).
+
+use core::cell::Cell;
+use core::num::NonZeroUsize;
+use std::boxed::Box;
+use std::sync::{Mutex, PoisonError};
+use std::thread_local;
+use std::vec::Vec;
+
+use crossbeam_utils::CachePadded;
+use parking_lot_core::{DEFAULT_PARK_TOKEN, DEFAULT_UNPARK_TOKEN};
+
+use crate::primitive::{Acquire, AtomicPtr, AtomicU8, Relaxed, Release};
+use crate::{Priority, ThreadId};
+
+/// No token, nobody parked; `Record::token`.
+const EMPTY: u8 = 0;
+/// The thread is parked or about to be; `Record::token`.
+const PARKED: u8 = 1;
+/// The token is there; `Record::token`.
+const TOKEN: u8 = 2;
+
+/// What the registry keeps for a thread.
+struct Record {
+    token: AtomicU8,
+    priority: AtomicU8,
+}
+
+/// Records in the first block; block `k` has this many times 2^k.
+const FIRST: usize = 64;
+/// Enough blocks for more threads than any system can have.
+const BLOCKS: usize = 32;
+
+/// The blocks, filled from the front; a null pointer ends them.
+static BLOCK_TABLE: [AtomicPtr<CachePadded<Record>>; BLOCKS] =
+    [const { AtomicPtr::new(core::ptr::null_mut()) }; BLOCKS];
+
+/// Which ids are given out.
+struct Registry {
+    free: Vec<usize>,
+    /// The smallest index that was never given out.
+    fresh: usize,
+}
+
+static REGISTRY: Mutex<Registry> = Mutex::new(Registry { free: Vec::new(), fresh: 0 });
+
+/// The block and the place in it of the record with `index`, and the block's length.
+fn locate(index: usize) -> (usize, usize, usize) {
+    let block = (index / FIRST + 1).ilog2() as usize;
+    let start = FIRST * ((1 << block) - 1);
+    (block, index - start, FIRST << block)
+}
+
+/// The record of a thread, or nothing for an id that was never given out.
+fn record(thread: ThreadId) -> Option<&'static Record> {
+    let (block, place, _) = locate(thread.get().get() - 1);
+    // ORD: Acquire pairs with the Release store in `register`, which publishes the block's records.
+    let records = BLOCK_TABLE.get(block)?.load(Acquire);
+    if records.is_null() {
+        return None;
+    }
+    // SAFETY: a block that was published has the length that `locate` computes, `place` is below it, and blocks
+    // are never freed.
+    Some(unsafe { &*records.add(place) })
+}
+
+/// Takes a record for the current thread.
+#[cold]
+fn register() -> ThreadId {
+    let mut registry = REGISTRY.lock().unwrap_or_else(PoisonError::into_inner);
+    let index = registry.free.pop().unwrap_or_else(|| {
+        let index = registry.fresh;
+        let (block, place, length) = locate(index);
+        if place == 0 {
+            let records: Box<[CachePadded<Record>]> = (0..length)
+                .map(|_| {
+                    CachePadded::new(Record {
+                        token: AtomicU8::new(EMPTY),
+                        priority: AtomicU8::new(Priority::NORMAL.level()),
+                    })
+                })
+                .collect();
+            // ORD: Release pairs with the Acquire load in `record`.
+            BLOCK_TABLE[block].store(Box::leak(records).as_mut_ptr(), Release);
+        }
+        registry.fresh = index + 1;
+        index
+    });
+    drop(registry);
+    let thread = ThreadId::new(NonZeroUsize::MIN.saturating_add(index));
+    set_priority(thread, Priority::NORMAL);
+    CURRENT.set(thread.get().get());
+    // Fails while the thread's destructors run: then the record is not given back, and stays unused for ever.
+    let _ = RETURN.try_with(|_| ());
+    thread
+}
+
+/// Gives the thread's record back when the thread ends.
+struct Return;
+
+impl Drop for Return {
+    fn drop(&mut self) {
+        // Destructors that run after this one get a record of their own.
+        if let Some(id) = NonZeroUsize::new(CURRENT.replace(0)) {
+            REGISTRY.lock().unwrap_or_else(PoisonError::into_inner).free.push(id.get() - 1);
+        }
+    }
+}
+
+thread_local! {
+    /// The thread's id, or 0 before its first call. Needs no destructor, so it can be read as long as the thread runs.
+    static CURRENT: Cell<usize> = const { Cell::new(0) };
+    static RETURN: Return = const { Return };
+}
+
+/// The current thread.
+#[inline]
+pub(super) fn current() -> ThreadId {
+    match NonZeroUsize::new(CURRENT.get()) {
+        Some(id) => ThreadId::new(id),
+        None => register(),
+    }
+}
+
+pub(super) fn priority(thread: ThreadId) -> Priority {
+    // ORD: Relaxed: a number on its own.
+    record(thread).map_or(Priority::NORMAL, |record| Priority::new(record.priority.load(Relaxed)))
+}
+
+pub(super) fn set_priority(thread: ThreadId, priority: Priority) {
+    if let Some(record) = record(thread) {
+        // ORD: Relaxed: a number on its own.
+        record.priority.store(priority.level(), Relaxed);
+    }
+}
+
+fn key(record: &Record) -> usize {
+    core::ptr::from_ref(&record.token).addr()
+}
+
+pub(super) fn park() {
+    let Some(record) = record(current()) else { return };
+    // ORD: Acquire pairs with the Release swap in `unpark`; Relaxed on failure: the token is taken just below.
+    if record.token.compare_exchange(EMPTY, PARKED, Acquire, Relaxed).is_ok() {
+        // SAFETY: the key is the address of this thread's own record, used by nobody else; the closures neither
+        // panic nor call into parking_lot_core.
+        let _ = unsafe {
+            parking_lot_core::park(
+                key(record),
+                // ORD: Relaxed: runs under the bucket lock, which `unpark` takes after its swap.
+                || record.token.load(Relaxed) == PARKED,
+                || {},
+                |_, _| {},
+                DEFAULT_PARK_TOKEN,
+                None,
+            )
+        };
+    }
+    // ORD: Acquire pairs with the Release swap in `unpark`.
+    record.token.swap(EMPTY, Acquire);
+}
+
+pub(super) fn unpark(thread: ThreadId) {
+    let Some(record) = record(thread) else { return };
+    // ORD: Release pairs with the Acquire of the parked thread's swap.
+    if record.token.swap(TOKEN, Release) == PARKED {
+        // SAFETY: the key is the address of that thread's record, used by nobody else; the closure neither panics
+        // nor calls into parking_lot_core.
+        let _ = unsafe { parking_lot_core::unpark_one(key(record), |_| DEFAULT_UNPARK_TOKEN) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_contiguous() {
+        let mut expected = (0, 0);
+        for index in 0..10_000 {
+            let (block, place, length) = locate(index);
+            assert_eq!((block, place), expected);
+            assert_eq!(length, FIRST << block);
+            expected = if place + 1 == length { (block + 1, 0) } else { (block, place + 1) };
+        }
+    }
+
+    #[test]
+    fn unknown_ids_are_ignored() {
+        for id in [NonZeroUsize::MAX, NonZeroUsize::new(1 << 40).unwrap()] {
+            let stranger = ThreadId::new(id);
+            assert!(record(stranger).is_none());
+            unpark(stranger);
+            assert_eq!(priority(stranger), Priority::NORMAL);
+        }
+    }
+
+    #[test]
+    fn ids_are_unique_among_the_living_and_given_again() {
+        let here = current();
+        assert_eq!(here, current());
+        let barrier = std::sync::Barrier::new(20);
+        let mut ids: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..20)
+                .map(|_| {
+                    scope.spawn(|| {
+                        let id = current();
+                        barrier.wait();
+                        id
+                    })
+                })
+                .collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        ids.push(here);
+        ids.sort();
+        ids.dedup();
+        assert_eq!(ids.len(), 21);
+        // A thousand threads one after the other need few records.
+        for _ in 0..1000 {
+            std::thread::spawn(current).join().unwrap();
+        }
+        assert!(REGISTRY.lock().unwrap().fresh < 500);
+    }
+
+    #[test]
+    fn a_token_given_before_the_park_is_not_lost() {
+        unpark(current());
+        unpark(current());
+        park();
+        let here = current();
+        let other = std::thread::spawn(move || unpark(here));
+        park();
+        other.join().unwrap();
+    }
+}

@@ -1,0 +1,6 @@
+//! The turnstiles under the hosted scheduler, with real threads.
+#![cfg(feature = "std")]
+
+mod order;
+mod stress;
+mod support;
