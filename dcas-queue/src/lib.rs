@@ -107,3 +107,8 @@ pub use node::Node;
 pub use observer::{Observer, Operation, Step};
 pub use queue::{Overflow, Queue, Removed};
 pub use snapshot::{Entry, Snapshot};
+
+/// The README's example compiles and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

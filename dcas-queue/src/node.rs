@@ -5,7 +5,8 @@ use crate::pair::{AtomicPair, MARK, Pair};
 /// A node: one [`AtomicPair`], embedded in or pointed to by what it stands for.
 ///
 /// A node is *idle* (marked, not in a queue), *in the queue* (unmarked, or marked while its removal goes on), or being
-/// prepared by `append`. Its payload never goes down, in its whole life (INV-Q-6).
+/// prepared by `append`. Its payload never goes down (INV-Q-6), but for
+/// an `append` that fails and puts back what it found.
 ///
 /// Nodes are linked by address, so a node stays where it is from its first `append` on; see the safety section of
 /// [`Queue`](crate::Queue).

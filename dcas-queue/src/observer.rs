@@ -32,8 +32,10 @@ pub enum Step {
     PrepareLink,
     /// Append: compare-exchange on the tail that links the node.
     LinkTail,
-    /// Append: payloads are exhausted; the owner makes its prepared node idle again.
+    /// Append: payloads are exhausted; the owner marks its prepared node again.
     RetractLink,
+    /// Append: and puts back the payload that the node was left with.
+    RetractPayload,
     /// Remove: set the mark in the own node, which freezes it.
     Mark,
     /// Remove: read the own payload, frozen now.
@@ -42,7 +44,7 @@ pub enum Step {
 
 impl Step {
     /// All steps, in the order of the declaration.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::ReadHeadPayload,
         Self::ReadHeadLink,
         Self::ReadNextPayload,
@@ -56,6 +58,7 @@ impl Step {
         Self::PrepareLink,
         Self::LinkTail,
         Self::RetractLink,
+        Self::RetractPayload,
         Self::Mark,
         Self::ReadOwnPayload,
     ];

@@ -30,7 +30,8 @@ pub struct Queue {
     pub(crate) head: AtomicPair,
 }
 
-/// Payloads are exhausted: the tail's payload plus the step exceeds `u64::MAX`. The node is idle, the queue unchanged.
+/// Payloads are exhausted: the tail's payload plus the step exceeds `u64::MAX`. The node is idle
+/// and as it was; the queue issued nothing.
 ///
 /// With steps of 1 this takes centuries. With larger steps, use smaller ones, or start a new queue with new nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -107,8 +108,10 @@ impl Queue {
         debug_assert!(node.is_marked(), "append: the node is already in a queue");
         let mut walker = Walker::new(Operation::Append, obs);
         obs.step(Step::ReadIdlePayload);
-        // The highest payload that the node ever had.
-        let mut last = node.pair.load_payload();
+        // The payload at the end of the node's last stay; nobody trusts a higher one.
+        let floor = node.pair.load_payload();
+        // The node's payload now.
+        let mut last = floor;
         let mut prepared = false;
         loop {
             // SAFETY: the safety section of the queue.
@@ -117,9 +120,15 @@ impl Queue {
             };
             let Some(payload) = tail.seen.payload.checked_add(n.get()) else {
                 if prepared {
+                    // Back to how the node was found. Were the unused payload left in it, a later append with a
+                    // smaller step could find no payload above it. The mark comes first: the payload of the last
+                    // stay must never be seen beside a null link again.
                     obs.step(Step::RetractLink);
                     // SAFETY: the node is not linked and the caller is its only owner.
                     unsafe { node.pair.store_link(MARK) };
+                    obs.step(Step::RetractPayload);
+                    // SAFETY: as above.
+                    unsafe { node.pair.store_payload(floor) };
                 }
                 return Err(Overflow { tail: tail.seen.payload, step: n });
             };

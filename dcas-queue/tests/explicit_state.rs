@@ -3,8 +3,8 @@
 //! | file | has |
 //! |---|---|
 //! | `model.rs` | the algorithm as a transition system; one arm per [`Step`](dcas_queue::Step) of the real code |
-//! | `encoding.rs` | a whole state in 121 bits; one representative among states that differ only in names |
-//! | `properties.rs` | what is checked after every step (INV-Q-1 to INV-Q-4, and the lemmas INV-Q-6 and INV-Q-9) |
+//! | `encoding.rs` | a whole state in 127 bits; one representative among states that differ only in names |
+//! | `properties.rs` | what is checked after every step (INV-Q-1 to INV-Q-4, and lemmas: INV-P-3, INV-P-4, INV-Q-6, -9 and -11) |
 //! | `search.rs` | breadth-first search and shortest counterexamples |
 //! | `conformance.rs` | the real queue against the model, step by step |
 //!
@@ -20,20 +20,18 @@
 //! # What this check cannot see
 //! * *Weak memory.* Steps happen one after the other here. On x86-64 that is the truth but for store buffers: a
 //!   thread's own stores may become visible to others after its later loads. The algorithm stores (other than by locked
-//!   instructions, which drain the buffer) only in `PreparePayload`, `PrepareLink` and `RetractLink`, to
-//!   a node that is not linked. Of these, the first two become visible in program order and before the
-//!   `LinkTail` that publishes the node; their delay past own loads cannot be told from the thread having
-//!   been slow, since no load lies between them and that locked instruction. After a failed `LinkTail` nothing is
-//!   buffered. `RetractLink` is the last step of its operation. Loads of one thread are not reordered with each other.
-//!   On other architectures every access is a 128-bit one and at least acquire or release; that the four
-//!   properties hold there rests on the argument in `walk.rs`, which uses only per-pair coherence and acquire
-//!   loads, not on this check.
+//!   instructions, which drain the buffer) only in `PreparePayload`, `PrepareLink`, `RetractLink` and
+//!   `RetractPayload`, to a node that is not linked. The first two become visible in program order and before the
+//!   `LinkTail` that publishes the node; their delay past own loads cannot be told from the thread having been slow,
+//!   since no load lies between them and that locked instruction. The last two end their operation, also become visible
+//!   in program order, and nobody can reach the node before the next `LinkTail`. Loads of one thread are not reordered.
+//!   On other architectures every access is a 128-bit one and at least acquire or release; that the properties hold
+//!   there rests on the argument in `MODEL.md` ("Memory orders"), not on this check.
 //! * *More threads, more rounds.* The errors in `mutations` need at most 3 threads and 2 rounds, or 2 and 3.
 //! * *Free choice of steps with three threads and two rounds.* That has more than 256 million states. Searched is
 //!   the assignment in which the missing never-down rule shows: 1 in the first round, 2 in the second.
 //! * *A node that changes its thread* between rounds. The algorithm never looks at who owns a node; the stress test
 //!   hands nodes around.
-//! * *Overflow.* Payloads are small here; unit tests cover `RetractLink`.
 //! * *Errors of transcription.* `conformance.rs` runs the code and the model in lock step, on samples.
 
 #[path = "explicit_state/conformance.rs"]
@@ -104,4 +102,15 @@ fn three_threads_two_rounds() {
 fn three_threads_two_rounds_varying_steps() {
     let n = PayloadSteps::ByRound { before_last: 1, last: 2 };
     clean(Configuration::new(3, 2).n(n), 8_767_423, 20);
+}
+
+/// Payloads run out: appends fail at any point of their attempts, and nodes go on being used.
+#[test]
+fn two_threads_exhaust_payloads() {
+    clean(Configuration::new(2, 3).n(PayloadSteps::UpTo(3)).limit(6), 556_667, 14);
+}
+
+#[test]
+fn three_threads_exhaust_payloads() {
+    clean(Configuration::new(3, 2).limit(3), 1_062_707, 19);
 }

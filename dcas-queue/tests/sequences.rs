@@ -44,9 +44,9 @@ proptest! {
         world.run();
     }
 
-    /// Operations interrupt operations.
+    /// Operations interrupt operations, sometimes with hardly any payloads left.
     #[test]
-    fn interrupted_sequences(bytes in vec(any::<u8>(), 0..1500)) {
-        World::new(0, &bytes).run();
+    fn interrupted_sequences(left in prop_oneof![Just(u64::MAX), 0..40u64], bytes in vec(any::<u8>(), 0..1500)) {
+        World::new(u64::MAX - left, &bytes).run();
     }
 }

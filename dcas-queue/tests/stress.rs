@@ -38,6 +38,7 @@ impl History {
             // ORD: SeqCst: the same value before and after means open all the time (payloads never repeat).
             let payload = open.load(Ordering::SeqCst);
             let watermark = self.queue.watermark();
+            // ORD: SeqCst: as above.
             if payload != 0 && open.load(Ordering::SeqCst) == payload {
                 assert!(watermark < payload, "the watermark {watermark} passed the open section {payload}");
             }

@@ -119,9 +119,24 @@ fn a_lost_race_for_the_tail_restarts_and_then_exhausts_cleanly() {
     assert_eq!(result, Err(Overflow { tail: u64::MAX, step: ONE }));
     assert!(ours.is_marked(), "retracted: idle again");
     assert_eq!(*rival.restarts.borrow(), vec![Operation::Append]);
-    assert_eq!(rival.seen.borrow().last(), Some(&Step::RetractLink));
+    assert_eq!(rival.seen.borrow().last_chunk(), Some(&[Step::RetractLink, Step::RetractPayload]));
     remove(&queue, &theirs);
     assert_eq!(queue.watermark(), u64::MAX);
+}
+
+/// Found by fuzzing: the payload that a failed append prepared stayed in the node, above anything that smaller steps
+/// could derive, and the next append restarted for ever.
+#[test]
+fn a_node_whose_append_overflowed_takes_smaller_steps() {
+    let (queue, ours, theirs) = (Queue::new(u64::MAX - 4), Node::new(), Node::new());
+    let rival = Intruder::before(Step::LinkTail, || {
+        assert_eq!(append(&queue, &theirs, 2), Ok(u64::MAX - 2));
+    });
+    // It prepares MAX - 1, loses the race, and then there is no room for 3.
+    // SAFETY: as above.
+    unsafe { queue.append(&ours, step(3), &rival) }.expect_err("one too many");
+    assert_eq!(ours.payload(), 0, "as it was");
+    assert_eq!(append(&queue, &ours, 1), Ok(u64::MAX - 1));
 }
 
 /// The payload of a failed attempt may come again: the tail is removed between attempt and retry.

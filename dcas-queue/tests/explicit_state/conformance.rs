@@ -9,7 +9,7 @@ use std::thread;
 
 use dcas_queue::{Entry, Node, Observer, Queue, Step};
 
-use crate::model::{Cell, MARK, MAX_THREADS, Mutation, Operation, PayloadSteps, State};
+use crate::model::{MARK, MAX_THREADS, Mutation, Operation, PayloadSteps, Rules, State};
 use crate::search::Configuration;
 
 /// Where a real thread stands.
@@ -99,7 +99,7 @@ impl Actor<'_> {
             match plan.operation {
                 Operation::Append => {
                     // SAFETY: nodes and queue outlive all threads of the scope; one thread per node; one queue.
-                    let issued = unsafe { queue.append(node, n, self) }.expect("small payloads");
+                    let Ok(issued) = (unsafe { queue.append(node, n, self) }) else { continue };
                     self.baton.lock().issued[self.t] = issued;
                     // SAFETY: as above; just appended.
                     unsafe { queue.remove(node, self) };
@@ -114,60 +114,40 @@ impl Actor<'_> {
     }
 }
 
-/// The real pairs in the model's terms.
-fn cells(queue: &Queue, nodes: &[Node; MAX_THREADS]) -> Result<[Cell; MAX_THREADS + 1], String> {
-    // The head's link is not public; its first entry is.
-    let mut first = [Entry::default()];
-    // SAFETY: as in `Actor::act`; no thread is in the middle of a step.
-    let snapshot = unsafe { queue.snapshot(&mut first, &()) };
-    let index = |address: usize| match address {
-        0 => Ok(0),
-        _ => (nodes.iter().position(|node| std::ptr::from_ref(node).addr() == address))
-            .map(|node| node as u8 + 1)
-            .ok_or_else(|| format!("a link to {address:#x}, which is no node")),
-    };
-    let mut cells = [Cell::default(); MAX_THREADS + 1];
-    cells[0] = Cell {
-        payload: queue.watermark() as u8,
-        link: index(first[..snapshot.len].first().map_or(0, |e| e.address))?,
-    };
-    for (cell, node) in cells[1..].iter_mut().zip(nodes) {
-        *cell = Cell { payload: node.payload() as u8, link: if node.is_marked() { MARK } else { 0 } };
-    }
-    Ok(cells)
-}
+/// What can be seen of the real pairs: the head's payload, each node's payload and mark, and the order of the queue.
+type Picture = (u8, [(u8, bool); MAX_THREADS], Vec<Option<usize>>);
 
-/// The model's pairs, as far as the real ones can be seen: a node shows its payload and its mark.
-fn visible(state: &State) -> [Cell; MAX_THREADS + 1] {
-    let mut cells = state.cells;
-    for cell in &mut cells[1..] {
-        cell.link &= MARK;
-    }
-    cells
-}
-
-/// Real links between nodes, by a picture of the whole queue; `None` for the end.
-fn order(queue: &Queue, nodes: &[Node; MAX_THREADS]) -> Vec<Option<usize>> {
+/// The real pairs in the model's terms: payloads relative to `base`. The order is by node; `None` is no node at all.
+fn real_picture(queue: &Queue, nodes: &[Node; MAX_THREADS], base: u64) -> Picture {
     let mut out = [Entry::default(); MAX_THREADS + 1];
-    // SAFETY: as in `cells`.
+    // SAFETY: as in `Actor::act`; no thread is in the middle of a step.
     let len = unsafe { queue.snapshot(&mut out, &()) }.len;
     let node = |e: &Entry| nodes.iter().position(|node| std::ptr::from_ref(node).addr() == e.address);
-    out[..len].iter().map(node).collect()
+    // A node that was never appended has payload 0, whatever the base.
+    let payload = |payload: u64| payload.saturating_sub(base) as u8;
+    (
+        payload(queue.watermark()),
+        core::array::from_fn(|t| (payload(nodes[t].payload()), nodes[t].is_marked())),
+        out[..len].iter().map(node).collect(),
+    )
 }
 
-fn model_order(state: &State) -> Vec<Option<usize>> {
+fn model_picture(state: &State) -> Picture {
     let mut order = Vec::new();
     let mut here = 0;
     while state.cells[here].link & !MARK != 0 {
         here = usize::from(state.cells[here].link & !MARK);
         order.push(Some(here - 1));
     }
-    order
+    let node = |t: usize| (state.cells[t + 1].payload, state.cells[t + 1].link & MARK != 0);
+    (state.cells[0].payload, core::array::from_fn(node), order)
 }
 
 /// Runs one schedule; the error says where code and model parted.
 fn run(configuration: &Configuration, seed: u64, totals: &mut Stage) -> Result<(), String> {
-    let queue = Queue::new(0);
+    // So that the model's limit is the real one.
+    let base = configuration.rules.limit.map_or(0, |limit| u64::MAX - u64::from(limit));
+    let queue = Queue::new(base);
     let nodes = [const { Node::new() }; MAX_THREADS];
     let start = configuration.start();
     let random = Register::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
@@ -190,7 +170,7 @@ fn run(configuration: &Configuration, seed: u64, totals: &mut Stage) -> Result<(
             let n = steps[t].into();
             scope.spawn(move || actor.act(queue, node, start, n));
         }
-        let result = compare(&queue, &nodes, (start, configuration.mutation), &baton, &steps, draw);
+        let result = compare((&queue, &nodes, base), (start, configuration.rules), &baton, &steps, draw);
         baton.lock().abandoned = true;
         baton.changed.notify_all();
         result
@@ -205,9 +185,8 @@ fn run(configuration: &Configuration, seed: u64, totals: &mut Stage) -> Result<(
 
 /// The scheduler: one step of one thread at a time, in both worlds.
 fn compare(
-    queue: &Queue,
-    nodes: &[Node; MAX_THREADS],
-    (mut state, mutation): (State, Option<Mutation>),
+    (queue, nodes, base): (&Queue, &[Node; MAX_THREADS], u64),
+    (mut state, rules): (State, Rules),
     baton: &Baton,
     steps: &[u8; MAX_THREADS],
     draw: impl Fn(usize) -> usize,
@@ -228,13 +207,14 @@ fn compare(
                 ready.push(t);
             }
             if let Some(issued) = thread.open()
-                && u64::from(issued) != baton.lock().issued[t]
+                && base + u64::from(issued) != baton.lock().issued[t]
             {
                 return Err(format!("thread {t}: append returned another payload than the model's {issued}"));
             }
         }
-        if (cells(queue, nodes)?, order(queue, nodes)) != (visible(&state), model_order(&state)) {
-            return Err(format!("the pairs differ: {queue:?} {nodes:?}, the model has {state:?}"));
+        let (real, model) = (real_picture(queue, nodes, base), model_picture(&state));
+        if real != model {
+            return Err(format!("the pairs differ: {real:?}, the model has {model:?}: {state:?}"));
         }
         if ready.is_empty() {
             return Ok(());
@@ -247,7 +227,7 @@ fn compare(
                 break;
             }
             baton.grant(t, step);
-            state = state.advance(t, steps[t], mutation);
+            state = state.advance(t, steps[t], rules);
             let _ = baton.stopped(t);
         }
     }
@@ -272,6 +252,7 @@ fn code_and_model_take_the_same_steps() {
         Configuration::new(3, 2).n(PayloadSteps::UpTo(2)),
         Configuration::new(2, 3).n(PayloadSteps::UpTo(2)),
         Configuration::new(2, 3).completers(1, 3),
+        Configuration::new(3, 3).n(PayloadSteps::UpTo(3)).limit(6),
     ];
     let mut totals = Stage::new();
     for configuration in configurations {
@@ -281,10 +262,10 @@ fn code_and_model_take_the_same_steps() {
             }
         }
     }
-    // The schedules were worth it: every step that the model has was taken, and walks were disturbed.
+    // The schedules were worth it: every step was taken, and walks were disturbed.
     for step in Step::ALL {
         let taken = totals.taken[step as usize];
-        assert_eq!(taken == 0, step == Step::RetractLink, "{step:?} was taken {taken} times");
+        assert!(taken > 0, "{step:?} was never taken");
     }
     assert!(totals.restarts > 100, "{} restarts", totals.restarts);
 }

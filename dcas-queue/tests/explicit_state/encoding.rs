@@ -37,7 +37,7 @@ impl Reader {
 }
 
 impl State {
-    /// The whole state in 121 bits; [`decode`](Self::decode) is its inverse, so nothing is lost and no two states
+    /// The whole state in 127 bits; [`decode`](Self::decode) is its inverse, so nothing is lost and no two states
     /// are ever taken for one another.
     pub(crate) fn encode(&self) -> u128 {
         let mut to = Writer(0);
@@ -45,10 +45,12 @@ impl State {
             to.put(2, thread.operation as u8);
             to.put(4, thread.step as u8);
             to.put(2, thread.rounds);
-            to.put(1, thread.prepared.into());
             to.put(2, thread.n);
+            to.put(4, thread.floor);
             to.put(2, thread.here);
-            to.put_cell(thread.seen);
+            // A position is unmarked, and whether a node is prepared stands in its link.
+            to.put(4, thread.seen.payload);
+            to.put(2, thread.seen.link);
             to.put_cell(thread.next);
             to.put(4, thread.value);
         }
@@ -65,17 +67,19 @@ impl State {
             *cell = from.take_cell();
         }
         let mut threads = [Thread::DONE; MAX_THREADS];
-        for thread in threads.iter_mut().rev() {
+        for (thread, own) in threads.iter_mut().zip(&cells[1..]).rev() {
             let value = from.take(4);
             let next = from.take_cell();
-            let seen = from.take_cell();
+            let link = from.take(2);
+            let seen = Cell { payload: from.take(4), link };
             let here = from.take(2);
+            let floor = from.take(4);
             let n = from.take(2);
-            let prepared = from.take(1) != 0;
             let rounds = from.take(2);
             let step = Step::ALL[usize::from(from.take(4))];
             let operation = Operation::ALL[usize::from(from.take(2))];
-            *thread = Thread { operation, step, rounds, prepared, n, here, seen, next, value };
+            let prepared = operation == Operation::Append && own.link & MARK == 0;
+            *thread = Thread { operation, step, rounds, prepared, n, floor, here, seen, next, value };
         }
         Self { cells, threads }
     }
@@ -108,6 +112,7 @@ impl State {
         to.put(4, thread.seen.payload);
         to.put(4, thread.next.payload);
         to.put(4, thread.value);
+        to.put(4, thread.floor);
         to.put(4, own.payload);
         to.put(1, own.link >> 2);
         to.put(1, (own.link & !MARK != 0).into());

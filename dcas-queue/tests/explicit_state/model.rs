@@ -54,13 +54,15 @@ pub(crate) struct Thread {
     pub(crate) prepared: bool,
     /// `append`: the step of the payload, called `n` in the code.
     pub(crate) n: u8,
+    /// `append`: the payload at the end of the own node's last stay. Live only if payloads have a limit.
+    pub(crate) floor: u8,
     /// Walk: the cell of the position.
     pub(crate) here: u8,
     /// Walk: the words that were read from it.
     pub(crate) seen: Cell,
     /// Walk: the words read from the next node, or what is to be donated.
     pub(crate) next: Cell,
-    /// `append`: the highest payload that the own node had (`last`). Open section: the payload issued to it. `remove`: the
+    /// `append`: the own node's payload (`last`). Open section: the payload issued to it. `remove`: the
     /// own frozen payload.
     pub(crate) value: u8,
 }
@@ -70,6 +72,20 @@ pub(crate) struct Thread {
 pub(crate) struct State {
     pub(crate) cells: [Cell; MAX_THREADS + 1],
     pub(crate) threads: [Thread; MAX_THREADS],
+}
+
+/// The algorithm's parameters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rules {
+    pub(crate) mutation: Option<Mutation>,
+    /// The largest payload there is; appends that would exceed it fail. `None`: payloads never run out.
+    pub(crate) limit: Option<u8>,
+}
+
+impl Rules {
+    fn is(self, mutation: Mutation) -> bool {
+        self.mutation == Some(mutation)
+    }
 }
 
 /// What `append` may add to the tail's payload.
@@ -107,6 +123,8 @@ pub(crate) enum Mutation {
     NoHelping,
     /// `append` stores whatever it derived, even below what its node had.
     NoNeverDownRule,
+    /// An `append` that fails leaves the payload that it prepared in its node.
+    UnusedPayloadKept,
     /// `remove` donates its own payload plus one (a step of its own), not exactly the removed one.
     DonationChanged,
 }
@@ -118,6 +136,7 @@ impl Thread {
         rounds: 0,
         prepared: false,
         n: 0,
+        floor: 0,
         here: 0,
         seen: Cell { payload: 0, link: 0 },
         next: Cell { payload: 0, link: 0 },
@@ -125,20 +144,20 @@ impl Thread {
     };
 
     /// About to begin the first of `rounds` rounds.
-    pub(crate) fn start(operation: Operation, rounds: u8, mutation: Option<Mutation>) -> Self {
+    pub(crate) fn start(operation: Operation, rounds: u8, rules: Rules) -> Self {
         let mut thread = Self { operation, rounds, ..Self::DONE };
-        thread.begin(operation, mutation);
+        thread.begin(operation, rules);
         thread
     }
 
     /// The first step of an operation.
-    fn begin(&mut self, operation: Operation, mutation: Option<Mutation>) {
+    fn begin(&mut self, operation: Operation, rules: Rules) {
         self.operation = operation;
-        (self.prepared, self.n) = (false, 0);
-        self.start_walk(mutation);
+        (self.prepared, self.n, self.floor) = (false, 0, 0);
+        self.start_walk(rules);
         match operation {
             Operation::Append => self.step = Step::ReadIdlePayload,
-            Operation::Remove if mutation == Some(Mutation::PayloadReadBeforeMark) => {
+            Operation::Remove if rules.is(Mutation::PayloadReadBeforeMark) => {
                 self.step = Step::ReadOwnPayload;
             }
             Operation::Remove => self.step = Step::Mark,
@@ -147,9 +166,9 @@ impl Thread {
     }
 
     /// The first step of a walk: `walk_once` is entered, at first or again.
-    fn start_walk(&mut self, mutation: Option<Mutation>) {
+    fn start_walk(&mut self, rules: Rules) {
         (self.here, self.seen, self.next) = (0, Cell::default(), Cell::default());
-        self.step = if mutation == Some(Mutation::LinkReadBeforePayload) {
+        self.step = if rules.is(Mutation::LinkReadBeforePayload) {
             Step::ReadHeadLink
         } else {
             Step::ReadHeadPayload
@@ -157,9 +176,9 @@ impl Thread {
     }
 
     /// One round less; on to the next, or done.
-    fn finish_round(&mut self, again: Operation, mutation: Option<Mutation>) {
+    fn finish_round(&mut self, again: Operation, rules: Rules) {
         let rounds = self.rounds - 1;
-        *self = if rounds == 0 { Self::DONE } else { Self::start(again, rounds, mutation) };
+        *self = if rounds == 0 { Self::DONE } else { Self::start(again, rounds, rules) };
     }
 
     /// The payload issued to the thread's section, while that is open: appended, and its removal not begun.
@@ -187,31 +206,32 @@ impl State {
     }
 
     /// Takes the next step of thread `t`.
-    pub(crate) fn advance(mut self, t: usize, n: u8, mutation: Option<Mutation>) -> Self {
+    pub(crate) fn advance(mut self, t: usize, n: u8, rules: Rules) -> Self {
         let cells = &mut self.cells;
         let own = t + 1;
         let thread = &mut self.threads[t];
-        let link_first = mutation == Some(Mutation::LinkReadBeforePayload);
+        let link_first = rules.is(Mutation::LinkReadBeforePayload);
         match thread.step {
-            // queue.rs, append: `last`.
+            // queue.rs, append: `floor` and `last`.
             Step::ReadIdlePayload => {
                 thread.value = cells[own].payload;
+                thread.floor = rules.limit.map_or(0, |_| thread.value);
                 thread.n = n;
-                thread.start_walk(mutation);
+                thread.start_walk(rules);
             }
             // walk.rs, walk_once: `here` is the head.
             Step::ReadHeadPayload => {
                 thread.seen.payload = cells[HEAD].payload;
                 thread.step = Step::ReadHeadLink;
                 if link_first {
-                    thread.arrive(own, cells[own].link, mutation);
+                    thread.arrive(own, cells[own].link, rules);
                 }
             }
             Step::ReadHeadLink => {
                 thread.seen.link = cells[HEAD].link;
                 thread.step = Step::ReadHeadPayload;
                 if !link_first {
-                    thread.arrive(own, cells[own].link, mutation);
+                    thread.arrive(own, cells[own].link, rules);
                 }
             }
             // walk.rs, walk_once: `next`.
@@ -219,14 +239,14 @@ impl State {
                 thread.next.payload = cells[usize::from(thread.seen.link)].payload;
                 thread.step = Step::ReadNextLink;
                 if link_first {
-                    thread.judge_next(own, cells[own].link, mutation);
+                    thread.judge_next(own, cells[own].link, rules);
                 }
             }
             Step::ReadNextLink => {
                 thread.next.link = cells[usize::from(thread.seen.link)].link;
                 thread.step = Step::ReadNextPayload;
                 if !link_first {
-                    thread.judge_next(own, cells[own].link, mutation);
+                    thread.judge_next(own, cells[own].link, rules);
                 }
             }
             // walk.rs, walk_once: `here` again.
@@ -234,14 +254,14 @@ impl State {
                 if cells[usize::from(thread.here)].link == thread.seen.link {
                     thread.step = Step::RecheckPayload;
                 } else {
-                    thread.start_walk(mutation);
+                    thread.start_walk(rules);
                 }
             }
             Step::RecheckPayload => {
                 if cells[usize::from(thread.here)].payload == thread.seen.payload {
-                    thread.move_on(own, cells[own].link, mutation);
+                    thread.move_on(own, cells[own].link, rules);
                 } else {
-                    thread.start_walk(mutation);
+                    thread.start_walk(rules);
                 }
             }
             // walk.rs, walk_once: finish another thread's removal.
@@ -256,13 +276,13 @@ impl State {
                 if *here == thread.seen {
                     *here = thread.next;
                     if thread.operation == Operation::Remove && usize::from(thread.seen.link) == own {
-                        thread.finish_round(Operation::Append, mutation);
+                        thread.finish_round(Operation::Append, rules);
                     } else {
                         (thread.seen, thread.next) = (thread.next, Cell::default());
-                        thread.arrive(own, cells[own].link, mutation);
+                        thread.arrive(own, cells[own].link, rules);
                     }
                 } else {
-                    thread.start_walk(mutation);
+                    thread.start_walk(rules);
                 }
             }
             // queue.rs, append: prepare.
@@ -271,14 +291,14 @@ impl State {
                 cells[own].payload = derived;
                 thread.value = derived;
                 thread.step = if thread.prepared { Step::LinkTail } else { Step::PrepareLink };
-                if mutation == Some(Mutation::LinkPreparedBeforePayload) {
+                if rules.is(Mutation::LinkPreparedBeforePayload) {
                     thread.step = Step::LinkTail;
                 }
             }
             Step::PrepareLink => {
                 cells[own].link = NULL;
                 thread.prepared = true;
-                thread.step = if mutation == Some(Mutation::LinkPreparedBeforePayload) {
+                thread.step = if rules.is(Mutation::LinkPreparedBeforePayload) {
                     Step::PreparePayload
                 } else {
                     Step::LinkTail
@@ -290,17 +310,17 @@ impl State {
                 if *tail == thread.seen {
                     tail.link = own as Link;
                     let issued = thread.seen.payload + thread.n;
-                    thread.begin(Operation::Remove, mutation);
+                    thread.begin(Operation::Remove, rules);
                     thread.value = issued;
                 } else {
-                    thread.start_walk(mutation);
+                    thread.start_walk(rules);
                 }
             }
             // queue.rs, remove.
             Step::Mark => {
                 cells[own].link |= MARK;
-                if mutation == Some(Mutation::PayloadReadBeforeMark) {
-                    thread.start_walk(mutation);
+                if rules.is(Mutation::PayloadReadBeforeMark) {
+                    thread.start_walk(rules);
                 } else {
                     thread.value = 0;
                     thread.step = Step::ReadOwnPayload;
@@ -308,17 +328,28 @@ impl State {
             }
             Step::ReadOwnPayload => {
                 thread.value = cells[own].payload;
-                if mutation == Some(Mutation::DonationChanged) {
+                if rules.is(Mutation::DonationChanged) {
                     thread.value += 1;
                 }
-                if mutation == Some(Mutation::PayloadReadBeforeMark) {
+                if rules.is(Mutation::PayloadReadBeforeMark) {
                     thread.step = Step::Mark;
                 } else {
-                    thread.start_walk(mutation);
+                    thread.start_walk(rules);
                 }
             }
-            // queue.rs, append: payloads never run out in the model.
-            Step::RetractLink => unreachable!("payloads are small"),
+            // queue.rs, append: payloads are exhausted.
+            Step::RetractLink => {
+                cells[own].link = MARK;
+                thread.prepared = false;
+                thread.step = Step::RetractPayload;
+                if rules.is(Mutation::UnusedPayloadKept) {
+                    thread.finish_round(Operation::Append, rules);
+                }
+            }
+            Step::RetractPayload => {
+                cells[own].payload = thread.floor;
+                thread.finish_round(Operation::Append, rules);
+            }
         }
         self
     }
@@ -326,20 +357,20 @@ impl State {
 
 impl Thread {
     /// walk.rs, walk_once: the loop's head, `here` and `seen` being known. Then what the caller does at the end.
-    fn arrive(&mut self, own: usize, own_link: Link, mutation: Option<Mutation>) {
+    fn arrive(&mut self, own: usize, own_link: Link, rules: Rules) {
         if self.seen.link == NULL {
             match self.operation {
-                Operation::Append => self.derive(mutation),
+                Operation::Append => self.derive(rules),
                 // Unlinked by somebody else.
-                Operation::Remove => self.finish_round(Operation::Append, mutation),
-                Operation::Complete => self.finish_round(Operation::Complete, mutation),
+                Operation::Remove => self.finish_round(Operation::Append, rules),
+                Operation::Complete => self.finish_round(Operation::Complete, rules),
                 Operation::Done => unreachable!("takes no steps"),
             }
         } else if self.operation == Operation::Remove && usize::from(self.seen.link) == own {
             // The own link needs no register: it is frozen since the mark.
             self.next = Cell { payload: self.value, link: own_link & !MARK };
             self.step = Step::Unlink;
-        } else if mutation == Some(Mutation::LinkReadBeforePayload) {
+        } else if rules.is(Mutation::LinkReadBeforePayload) {
             self.step = Step::ReadNextLink;
         } else {
             self.step = Step::ReadNextPayload;
@@ -347,16 +378,16 @@ impl Thread {
     }
 
     /// walk.rs, walk_once: both words of the next node are known.
-    fn judge_next(&mut self, own: usize, own_link: Link, mutation: Option<Mutation>) {
+    fn judge_next(&mut self, own: usize, own_link: Link, rules: Rules) {
         if self.next.link & MARK == 0 {
-            if mutation == Some(Mutation::NoRecheck) {
-                self.move_on(own, own_link, mutation);
+            if rules.is(Mutation::NoRecheck) {
+                self.move_on(own, own_link, rules);
             } else {
                 self.step = Step::RecheckLink;
             }
-        } else if mutation == Some(Mutation::NoHelping) {
-            self.start_walk(mutation);
-        } else if mutation == Some(Mutation::HelperKeepsEarlierPayload) {
+        } else if rules.is(Mutation::NoHelping) {
+            self.start_walk(rules);
+        } else if rules.is(Mutation::HelperKeepsEarlierPayload) {
             self.next.link &= !MARK;
             self.step = Step::Unlink;
         } else {
@@ -366,20 +397,29 @@ impl Thread {
     }
 
     /// walk.rs, walk_once: the next node becomes `here`.
-    fn move_on(&mut self, own: usize, own_link: Link, mutation: Option<Mutation>) {
+    fn move_on(&mut self, own: usize, own_link: Link, rules: Rules) {
         self.here = self.seen.link;
         (self.seen, self.next) = (self.next, Cell::default());
-        self.arrive(own, own_link, mutation);
+        self.arrive(own, own_link, rules);
     }
 
-    /// queue.rs, append: the tail is known; the never-down rule, and what has to be stored.
-    fn derive(&mut self, mutation: Option<Mutation>) {
+    /// queue.rs, append: the tail is known; overflow, the never-down rule, and what has to be stored.
+    fn derive(&mut self, rules: Rules) {
         let derived = self.seen.payload + self.n;
+        if rules.limit.is_some_and(|limit| derived > limit) {
+            if self.prepared {
+                (self.here, self.seen) = (0, Cell::default());
+                self.step = Step::RetractLink;
+            } else {
+                self.finish_round(Operation::Append, rules);
+            }
+            return;
+        }
         let down = derived < self.value || (derived == self.value && !self.prepared);
-        self.step = if down && mutation != Some(Mutation::NoNeverDownRule) {
-            self.start_walk(mutation);
+        self.step = if down && !rules.is(Mutation::NoNeverDownRule) {
+            self.start_walk(rules);
             self.step
-        } else if mutation == Some(Mutation::LinkPreparedBeforePayload) && !self.prepared {
+        } else if rules.is(Mutation::LinkPreparedBeforePayload) && !self.prepared {
             Step::PrepareLink
         } else if derived != self.value {
             Step::PreparePayload

@@ -39,6 +39,9 @@ rejected! {
     no_helping: NoHelping in Configuration::new(2, 3) => NoProgress;
     /// A donation of anything but the removed payload.
     donation_changed: DonationChanged in Configuration::new(2, 3) => LargestLost;
+    /// With varying steps, a node whose failed append went too high waits for a payload that cannot come.
+    unused_payload_kept: UnusedPayloadKept
+        in Configuration::new(2, 2).n(PayloadSteps::UpTo(3)).limit(4) => NoProgress;
     /// With varying steps a stale tail can give a node its old payload again while a late append still trusts that.
     varying_steps_without_the_never_down_rule: NoNeverDownRule
         in Configuration::new(3, 2).n(PayloadSteps::ByRound { before_last: 1, last: 2 }) => LargestLost;

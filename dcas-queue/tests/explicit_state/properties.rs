@@ -2,7 +2,7 @@
 
 use dcas_queue::Step;
 
-use crate::model::{HEAD, MARK, MAX_THREADS, Mutation, NULL, Operation, PayloadSteps, State};
+use crate::model::{HEAD, MARK, MAX_THREADS, NULL, Operation, PayloadSteps, Rules, State};
 
 /// A property that does not hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,15 +16,19 @@ pub(crate) enum Violation {
     WatermarkPassedOpenSection,
     /// INV-Q-4 (property "progress"): a thread alone does not finish its operation in [`SOLO_BOUND`] steps.
     NoProgress,
-    /// INV-Q-6: a pair's payload went down.
+    /// INV-Q-6: a pair's payload went down, other than in an append that fails.
     PayloadWentDown,
+    /// INV-P-4 and INV-Q-11: a half store to a node in the queue, or an exchange that succeeded on one outside.
+    WrongPlace,
+    /// INV-P-3: a marked pair changed, other than by its owner's stores.
+    NotFrozen,
     /// INV-Q-9: a node is still linked after its `remove` returned.
     StillLinked,
     /// INV-Q-3, the other half: all sections are removed, and the watermark is not the largest payload.
     NotDrained,
 }
 
-/// More steps than any operation needs that runs alone: with three nodes the longest takes 33.
+/// More steps than any operation needs that runs alone: with three nodes the longest takes 20.
 pub(crate) const SOLO_BOUND: u32 = 64;
 
 /// The cells linked from the head on, or `None` if the payloads along them do not strictly increase.
@@ -65,10 +69,36 @@ pub(crate) fn check(before: &State, after: &State, t: usize, lemmas: bool) -> Re
     if if linked { new <= old || Some(new) != after.threads[t].open() } else { new != old } {
         return Err(Violation::LargestLost);
     }
-    if lemmas && core::iter::zip(&before.cells, &after.cells).any(|(old, new)| new.payload < old.payload) {
+    if lemmas {
+        placed(before, after, t)?;
+    }
+    // A failed append puts the payload of the last stay back; nobody ever trusted the other.
+    let put_back = before.threads[t].step == Step::RetractPayload;
+    if lemmas
+        && !put_back
+        && core::iter::zip(&before.cells, &after.cells).any(|(old, new)| new.payload < old.payload)
+    {
         return Err(Violation::PayloadWentDown);
     }
     finished(before, after, t, lemmas)
+}
+
+/// Whether the pair that a step changed was one that such a step may change.
+fn placed(before: &State, after: &State, t: usize) -> Result<(), Violation> {
+    let (cells, len) = queue(before).expect("checked when it was reached");
+    let changed = (0..=MAX_THREADS).filter(|&cell| before.cells[cell] != after.cells[cell]);
+    for cell in changed {
+        let marked = before.cells[cell].link & MARK != 0;
+        let inside = cells[..len].contains(&cell);
+        match before.threads[t].step {
+            Step::LinkTail | Step::Unlink if marked => return Err(Violation::NotFrozen),
+            Step::LinkTail | Step::Unlink | Step::Mark if !inside => return Err(Violation::WrongPlace),
+            Step::LinkTail | Step::Unlink | Step::Mark => {}
+            _ if inside || cell != t + 1 => return Err(Violation::WrongPlace),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// What a `remove` promises on return, and the last one of all.
@@ -88,12 +118,7 @@ fn finished(before: &State, after: &State, t: usize, lemmas: bool) -> Result<(),
 }
 
 /// Runs thread `t` alone to the end of its operation and returns the number of steps.
-pub(crate) fn solo(
-    state: &State,
-    t: usize,
-    n: PayloadSteps,
-    mutation: Option<Mutation>,
-) -> Result<u32, Violation> {
+pub(crate) fn solo(state: &State, t: usize, n: PayloadSteps, rules: Rules) -> Result<u32, Violation> {
     let mut state = *state;
     let mut steps = 0;
     let rounds = state.threads[t].rounds;
@@ -101,7 +126,7 @@ pub(crate) fn solo(
         // If it may choose, it takes the smallest: the search comes by the others itself.
         let Some(n) = state.choices(t, n).next() else { return Ok(steps) };
         let operation = state.threads[t].operation;
-        state = state.advance(t, n, mutation);
+        state = state.advance(t, n, rules);
         steps += 1;
         if state.threads[t].operation != operation || state.threads[t].rounds != rounds {
             return Ok(steps);

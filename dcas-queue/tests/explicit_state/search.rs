@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::encoding::LARGEST_PAYLOAD;
-use crate::model::{Cell, MARK, MAX_THREADS, Mutation, NULL, Operation, PayloadSteps, State, Thread};
+use crate::model::{Cell, MARK, MAX_THREADS, Mutation, NULL, Operation, PayloadSteps, Rules, State, Thread};
 use crate::properties::{Violation, check, solo};
 
 /// What is searched.
@@ -17,12 +17,19 @@ pub(crate) struct Configuration {
     pub(crate) completers: usize,
     pub(crate) completions: u8,
     pub(crate) n: PayloadSteps,
-    pub(crate) mutation: Option<Mutation>,
+    pub(crate) rules: Rules,
 }
 
 impl Configuration {
     pub(crate) const fn new(threads: usize, rounds: u8) -> Self {
-        Self { threads, rounds, completers: 0, completions: 0, n: PayloadSteps::UpTo(1), mutation: None }
+        Self {
+            threads,
+            rounds,
+            completers: 0,
+            completions: 0,
+            n: PayloadSteps::UpTo(1),
+            rules: Rules { mutation: None, limit: None },
+        }
     }
 
     pub(crate) const fn completers(self, completers: usize, completions: u8) -> Self {
@@ -34,19 +41,25 @@ impl Configuration {
     }
 
     pub(crate) const fn mutation(self, mutation: Mutation) -> Self {
-        Self { mutation: Some(mutation), ..self }
+        Self { rules: Rules { mutation: Some(mutation), ..self.rules }, ..self }
+    }
+
+    /// Payloads run out after this one.
+    pub(crate) const fn limit(self, limit: u8) -> Self {
+        Self { rules: Rules { limit: Some(limit), ..self.rules }, ..self }
     }
 
     pub(crate) fn start(&self) -> State {
         assert!(self.threads + self.completers <= MAX_THREADS);
-        assert!(self.threads as u8 * self.rounds * self.n.largest() < LARGEST_PAYLOAD);
+        let most = self.rules.limit.unwrap_or(self.threads as u8 * self.rounds * self.n.largest());
+        assert!(most + self.n.largest() <= LARGEST_PAYLOAD);
         let mut cells = [Cell { payload: 0, link: MARK }; MAX_THREADS + 1];
         cells[0].link = NULL;
         let threads = core::array::from_fn(|t| {
             if t < self.threads {
-                Thread::start(Operation::Append, self.rounds, self.mutation)
+                Thread::start(Operation::Append, self.rounds, self.rules)
             } else if t < self.threads + self.completers {
-                Thread::start(Operation::Complete, self.completions, self.mutation)
+                Thread::start(Operation::Complete, self.completions, self.rules)
             } else {
                 Thread::DONE
             }
@@ -172,16 +185,16 @@ impl Found {
 /// # Errors
 /// The first violation found, by a shortest way.
 pub(crate) fn search(configuration: &Configuration) -> Result<Clean, Counterexample> {
-    let Configuration { mutation, n: payload_steps, .. } = *configuration;
+    let Configuration { rules, n: payload_steps, .. } = *configuration;
     // A mutated algorithm must be caught by the four properties, not by the lemmas that their proof uses.
-    let lemmas = mutation.is_none();
+    let lemmas = rules.mutation.is_none();
     let start = configuration.start();
     let mut found = Found::new();
     let mut clean = Clean { states: 0, transitions: 0, longest_solo: 0 };
     found.insert(start.canonical(), 0);
     for t in 0..MAX_THREADS {
         let fail = |violation| Counterexample { violation, trace: vec![start] };
-        clean.longest_solo = clean.longest_solo.max(solo(&start, t, payload_steps, mutation).map_err(fail)?);
+        clean.longest_solo = clean.longest_solo.max(solo(&start, t, payload_steps, rules).map_err(fail)?);
     }
     let mut index = 0;
     while (index as usize) < found.states.len() {
@@ -189,7 +202,7 @@ pub(crate) fn search(configuration: &Configuration) -> Result<Clean, Counterexam
         for t in 0..MAX_THREADS {
             let choices = before.choices(t, payload_steps);
             for n in choices.clone() {
-                let after = before.advance(t, n, mutation);
+                let after = before.advance(t, n, rules);
                 clean.transitions += 1;
                 let verdict = check(&before, &after, t, lemmas);
                 let verdict = verdict.and_then(|()| {
@@ -208,7 +221,7 @@ pub(crate) fn search(configuration: &Configuration) -> Result<Clean, Counterexam
                             before.cells == after.cells
                         };
                         if !known {
-                            longest = longest.max(solo(&after, other, payload_steps, mutation)?);
+                            longest = longest.max(solo(&after, other, payload_steps, rules)?);
                         }
                     }
                     Ok(longest)
