@@ -6,9 +6,10 @@
 //!
 //! 1. walks and completes every removal that is marked but not done, so that it never sleeps because somebody stopped
 //!    in between;
-//! 2. registers in the waiter count, then a full fence;
-//! 3. under the chain lock walks once more, reads the watermark, and queues if it is still below;
-//! 4. parks until it is woken.
+//! 2. lets a bounded moment pass, for sections are short and parking is not;
+//! 3. registers in the waiter count, then a full fence;
+//! 4. under the chain lock walks once more, reads the watermark, and queues if it is still below;
+//! 5. parks until it is woken.
 //!
 //! Whoever may have advanced the watermark (every finish, and every other walk that did) makes a full fence, reads
 //! the waiter count, and if it is not 0 takes the chain lock and wakes those whose generation is reached.
@@ -23,6 +24,14 @@ use crate::counters::OwnCounters;
 use crate::domain::Domain;
 use crate::operations::Points;
 use crate::primitive::{AtomicUsize, Relaxed, SeqCst, full_fence};
+
+/// How long a waiter hopes before it registers and parks, in pauses: about the time that parking and being woken
+/// would take, some tens of microseconds.
+#[cfg(not(test))]
+const MOMENTS: [u32; 10] = [4, 8, 16, 32, 64, 128, 256, 256, 256, 256];
+/// Short, so that the tests' schedules reach what comes after it.
+#[cfg(test)]
+const MOMENTS: [u32; 1] = [4];
 
 /// A registration in the waiter count, withdrawn when it is dropped.
 struct Registered<'a>(&'a AtomicUsize);
@@ -52,9 +61,12 @@ impl<S: Scheduler> Domain<S> {
         if (self.operations.complete)(self, Points::Reached) {
             self.wake_as_helper();
         }
-        self.point();
-        if self.watermark() >= target {
-            return;
+        for pauses in MOMENTS {
+            self.point();
+            if self.watermark() >= target {
+                return;
+            }
+            self.scheduler().relax(pauses);
         }
 
         let mut parked = false;

@@ -82,7 +82,7 @@ impl Default for Priority {
 ///    has ended; all that the old thread did then happens-before the new thread's first call.
 /// 2. [`RawLock`](Self::RawLock) excludes as `lock_api` demands, and its `INIT` value is unlocked.
 /// 3. No method calls back into a table of turnstiles that uses this scheduler.
-/// 4. No method but `park` unwinds: the callers may be half-way through a step on shared memory.
+/// 4. No method but `park` and `relax` unwinds: the callers may be half-way through a step on shared memory.
 ///
 /// Liveness rests on these, which are not needed for soundness:
 ///
@@ -124,6 +124,17 @@ pub unsafe trait Scheduler: Send + Sync {
     /// keep the empty default, which costs nothing.
     #[inline]
     fn point(&self) {}
+
+    /// Lets a moment pass, about as long as `pauses` pause instructions, for a thread that hopes not to have to park.
+    ///
+    /// Called a bounded number of times in a row, with no lock held and nothing half done, so it may serve
+    /// interrupts that others wait for, give the processor up, and, like [`park`](Self::park), unwind.
+    #[inline]
+    fn relax(&self, pauses: u32) {
+        for _ in 0..pauses {
+            core::hint::spin_loop();
+        }
+    }
 }
 
 // SAFETY: every method is the referred-to scheduler's own, called on that same scheduler.
@@ -153,6 +164,11 @@ unsafe impl<S: Scheduler + ?Sized> Scheduler for &S {
     #[inline]
     fn point(&self) {
         (**self).point();
+    }
+
+    #[inline]
+    fn relax(&self, pauses: u32) {
+        (**self).relax(pauses);
     }
 }
 
@@ -184,5 +200,10 @@ unsafe impl<S: Scheduler + ?Sized> Scheduler for std::sync::Arc<S> {
     #[inline]
     fn point(&self) {
         (**self).point();
+    }
+
+    #[inline]
+    fn relax(&self, pauses: u32) {
+        (**self).relax(pauses);
     }
 }

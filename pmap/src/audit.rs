@@ -1,0 +1,311 @@
+//! The structural audit: does everything that is recorded twice agree?
+//!
+//! For every live address space the tables are walked and compared with the counts, the PV entries and
+//! the page marks; then every PV list is walked. On a quiet system each difference is an error. The audit
+//! takes each lock for a short time only, so on a busy one differences may be mere haste.
+
+use core::fmt;
+
+use crate::addr::{Frame, PAGE_SHIFT, VirtAddr};
+use crate::entry::{Entry, LARGE, MANAGED, WIRED, WRITABLE};
+use crate::machine::Machine;
+use crate::pmap::{Core, State};
+use crate::system::{KERNEL_SLOT, System};
+use crate::table::ROOT_LEVEL;
+
+/// Something that the audit found wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AuditError {
+    /// A table's count of valid entries is not the number of its valid entries.
+    TableCount {
+        /// The table.
+        table: Frame,
+        /// What its record says.
+        recorded: u32,
+        /// What was counted.
+        counted: u32,
+    },
+    /// A table in use has no valid entry (INV-P-3).
+    EmptyTable {
+        /// The table.
+        table: Frame,
+    },
+    /// A table or managed leaf refers to a frame without a page record.
+    NoRecord {
+        /// Address that the entry covers.
+        va: VirtAddr,
+        /// The frame.
+        frame: Frame,
+    },
+    /// The resident count is not the number of leaves and tables.
+    ResidentCount {
+        /// Root of the address space.
+        root: Frame,
+        /// What is recorded.
+        recorded: u64,
+        /// What was counted.
+        counted: u64,
+    },
+    /// The wired count is not the number of wired leaves.
+    WiredCount {
+        /// Root of the address space.
+        root: Frame,
+        /// What is recorded.
+        recorded: u64,
+        /// What was counted.
+        counted: u64,
+    },
+    /// A managed leaf has no PV entry, or more than one.
+    PvEntriesOfLeaf {
+        /// Root of the address space.
+        root: Frame,
+        /// Address of the leaf.
+        va: VirtAddr,
+        /// Number of its PV entries.
+        found: usize,
+    },
+    /// A PV entry has no managed leaf of its page.
+    LeafOfPvEntry {
+        /// Root of the address space.
+        root: Frame,
+        /// Address that the PV entry names.
+        va: VirtAddr,
+    },
+    /// A managed writable leaf maps a page that is not marked writeable (H-71).
+    NotWriteable {
+        /// Address of the leaf.
+        va: VirtAddr,
+        /// The page.
+        frame: Frame,
+    },
+    /// A leaf has the bit set that would make it a table's large page.
+    LargeBit {
+        /// Address of the leaf.
+        va: VirtAddr,
+        /// The entry.
+        entry: Entry,
+    },
+    /// A chunk with free entries stands behind a full one (INV-PV-2).
+    ChunkOrder {
+        /// Root of the address space.
+        root: Frame,
+    },
+    /// A chunk is on the list of an address space that does not own it.
+    ChunkOwner {
+        /// Root of the address space.
+        root: Frame,
+    },
+    /// The number of PV entries on all lists is not the number allocated.
+    PvTotal {
+        /// What the counters say.
+        recorded: u64,
+        /// What is on the lists.
+        counted: u64,
+    },
+    /// The number of page-table pages in use is not the number allocated.
+    TableTotal {
+        /// What the counters say.
+        recorded: u64,
+        /// What was met.
+        counted: u64,
+    },
+}
+
+impl fmt::Display for AuditError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::TableCount { table, recorded, counted } => {
+                write!(f, "table {table:?} counts {recorded} valid entries, but has {counted}")
+            }
+            Self::EmptyTable { table } => write!(f, "table {table:?} is in use and empty"),
+            Self::NoRecord { va, frame } => {
+                write!(f, "the entry for {va} names {frame:?}, which has no record")
+            }
+            Self::ResidentCount { root, recorded, counted } => {
+                write!(f, "address space {root:?} counts {recorded} resident pages, but has {counted}")
+            }
+            Self::WiredCount { root, recorded, counted } => {
+                write!(f, "address space {root:?} counts {recorded} wired mappings, but has {counted}")
+            }
+            Self::PvEntriesOfLeaf { root, va, found } => {
+                write!(f, "the mapping at {va} of {root:?} has {found} PV entries instead of one")
+            }
+            Self::LeafOfPvEntry { root, va } => {
+                write!(f, "a PV entry names {va} of {root:?}, where its page is not mapped")
+            }
+            Self::NotWriteable { va, frame } => {
+                write!(f, "{frame:?} is mapped writable at {va}, but is not marked writeable")
+            }
+            Self::LargeBit { va, entry } => write!(f, "the leaf at {va} is {entry:?}"),
+            Self::ChunkOrder { root } => {
+                write!(f, "a PV chunk with room stands behind a full one in {root:?}")
+            }
+            Self::ChunkOwner { root } => {
+                write!(f, "a PV chunk on the list of {root:?} belongs to another pmap")
+            }
+            Self::PvTotal { recorded, counted } => {
+                write!(f, "{recorded} PV entries are allocated, {counted} are on lists")
+            }
+            Self::TableTotal { recorded, counted } => {
+                write!(f, "{recorded} page-table pages are allocated, {counted} are in use")
+            }
+        }
+    }
+}
+
+impl core::error::Error for AuditError {}
+
+/// What one walk over an address space counted.
+#[derive(Default)]
+struct Count {
+    tables: u64,
+    leaves: u64,
+    wired: u64,
+}
+
+impl<M: Machine> System<M> {
+    /// Checks the whole structure and reports each error. Returns their number.
+    ///
+    /// For a system on which nothing else happens; see the module's documentation.
+    pub fn audit(&self, mut report: impl FnMut(AuditError)) -> u64 {
+        let mut errors = 0;
+        let mut report = |error| {
+            errors += 1;
+            report(error);
+        };
+        let mut tables = 0;
+        self.arena().for_each_live(|core| {
+            let state = core.lock();
+            let mut count = Count::default();
+            self.audit_table(core, core.root(), ROOT_LEVEL, VirtAddr(0), &mut count, &mut report);
+            tables += count.tables;
+            let counted = count.tables + count.leaves;
+            if core.resident() != counted {
+                report(AuditError::ResidentCount { root: core.root(), recorded: core.resident(), counted });
+            }
+            if state.wired != count.wired {
+                let (root, recorded) = (core.root(), state.wired);
+                report(AuditError::WiredCount { root, recorded, counted: count.wired });
+            }
+            self.audit_chunks(core, &state, &mut report);
+        });
+        let statistics = self.statistics();
+        let counted = self.pages().iter().map(|page| {
+            let _list = self.pv_locks().read(page.frame());
+            page.pv_entries().count() as u64
+        });
+        let counted = counted.sum();
+        if statistics.pv_entries != counted {
+            report(AuditError::PvTotal { recorded: statistics.pv_entries, counted });
+        }
+        if statistics.pt_pages != tables {
+            report(AuditError::TableTotal { recorded: statistics.pt_pages, counted: tables });
+        }
+        errors
+    }
+
+    /// Walks one table; returns the number of its valid entries.
+    fn audit_table(
+        &self,
+        core: &Core<M>,
+        table: Frame,
+        level: u32,
+        base: VirtAddr,
+        count: &mut Count,
+        report: &mut impl FnMut(AuditError),
+    ) {
+        count.tables += 1;
+        let mut valid = 0;
+        // A user address space shares its kernel half; the kernel's own root has nothing in the user half.
+        let indices = match (level == ROOT_LEVEL, core.is_kernel()) {
+            (false, _) => 0..512,
+            (true, false) => 0..KERNEL_SLOT,
+            (true, true) => KERNEL_SLOT..512,
+        };
+        for index in indices {
+            let entry = self.slot(table, index).load();
+            if !entry.is_present() {
+                continue;
+            }
+            valid += 1;
+            let va = VirtAddr(base.0 | (index as u64) << (PAGE_SHIFT + 9 * (level - 1)));
+            if level > 1 {
+                self.audit_table(core, entry.frame(), level - 1, va, count, report);
+            } else if core.is_kernel() {
+                // Kernel mappings are not counted as resident, see `kenter`.
+            } else {
+                self.audit_leaf(core, va, entry, count, report);
+            }
+        }
+        if level == ROOT_LEVEL || core.is_kernel() {
+            return;
+        }
+        let Some(record) = self.page(table) else {
+            return report(AuditError::NoRecord { va: base, frame: table });
+        };
+        if record.table_entries() != valid {
+            report(AuditError::TableCount { table, recorded: record.table_entries(), counted: valid });
+        }
+        if valid == 0 {
+            report(AuditError::EmptyTable { table });
+        }
+    }
+
+    fn audit_leaf(
+        &self,
+        core: &Core<M>,
+        va: VirtAddr,
+        entry: Entry,
+        count: &mut Count,
+        report: &mut impl FnMut(AuditError),
+    ) {
+        count.leaves += 1;
+        count.wired += u64::from(entry.has(WIRED));
+        if entry.has(LARGE) {
+            report(AuditError::LargeBit { va, entry });
+        }
+        if !entry.has(MANAGED) {
+            return;
+        }
+        let Some(page) = self.page(entry.frame()) else {
+            return report(AuditError::NoRecord { va, frame: entry.frame() });
+        };
+        let _list = self.pv_locks().read(page.frame());
+        let found =
+            page.pv_entries().filter(|e| e.va() == va && e.chunk().owner() == core.as_owner()).count();
+        if found != 1 {
+            report(AuditError::PvEntriesOfLeaf { root: core.root(), va, found });
+        }
+        if entry.has(WRITABLE) && !page.is_writeable() {
+            report(AuditError::NotWriteable { va, frame: entry.frame() });
+        }
+    }
+
+    fn audit_chunks(&self, core: &Core<M>, state: &State, report: &mut impl FnMut(AuditError)) {
+        let root = core.root();
+        let mut met_full = false;
+        for chunk in state.chunks.iter() {
+            let free = chunk.free_entries();
+            if free > 0 && met_full {
+                report(AuditError::ChunkOrder { root });
+            }
+            met_full |= free == 0;
+            if chunk.owner() != core.as_owner() {
+                report(AuditError::ChunkOwner { root });
+            }
+            for pv in chunk.in_use() {
+                let entry = self.leaf_slot(root, pv.va()).map(|slot| slot.load());
+                let page =
+                    entry.filter(|e| e.is_present() && e.has(MANAGED)).and_then(|e| self.page(e.frame()));
+                let listed = page.is_some_and(|page| {
+                    let _list = self.pv_locks().read(page.frame());
+                    page.pv_entries().any(|e| e == pv)
+                });
+                if !listed {
+                    report(AuditError::LeafOfPvEntry { root, va: pv.va() });
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Gathering what an operation invalidates, and frames that must not be freed before.
+//!
+//! An operation adds the pages whose translations it destroyed and the page-table pages that it
+//! unlinked to a [`Gather`]; [`Gather::flush`] invalidates once, on every CPU that needs it, and only
+//! then hands the frames out, as [`Freed`]. A frame in a gather cannot be reached in another way, so
+//! "freed only after the flush" is a matter of types (INV-P-4, H-16). Frames are chained through their
+//! page records, not through their own memory, which hardware may still walk.
+
+use core::sync::atomic::{Ordering, fence};
+
+use crate::addr::{Frame, PAGE_SIZE, VirtAddr, VirtRange};
+use crate::entry::{ACCESSED, Entry};
+use crate::machine::{FrameUse, Guarantee, Machine};
+use crate::pmap::Core;
+use crate::shootdown::{Invalidation, Scope};
+use crate::system::System;
+
+/// Invalidations and page-table pages that wait for one flush of one address space.
+#[must_use = "what was gathered must be flushed before the pmap lock is released"]
+pub(crate) struct Gather<'s, M: Machine> {
+    system: &'s System<M>,
+    core: &'s Core<M>,
+    /// Lowest and highest page with a translation to invalidate.
+    span: Option<(VirtAddr, VirtAddr)>,
+    tables: Option<Frame>,
+}
+
+impl<'s, M: Machine> Gather<'s, M> {
+    pub(crate) fn new(system: &'s System<M>, core: &'s Core<M>) -> Self {
+        Self { system, core, span: None, tables: None }
+    }
+
+    /// Notes that the translation made from `old` at `va` is no longer valid. The processor sets the
+    /// accessed bit before it caches a translation, so an entry without it needs nothing (H-12).
+    pub(crate) fn add(&mut self, va: VirtAddr, old: Entry) {
+        if old.has(ACCESSED) {
+            self.span = Some(match self.span {
+                None => (va, va),
+                Some((low, high)) => (low.min(va), high.max(va)),
+            });
+        }
+    }
+
+    /// Takes a page-table page that is linked nowhere any more; it covered `va`.
+    pub(crate) fn add_table(&mut self, table: Frame, va: VirtAddr) {
+        // Paging-structure caches may hold the table even if no leaf was ever used (H-15). Invalidating
+        // any page of the address space empties them.
+        self.add(va, Entry(ACCESSED));
+        if let Some(record) = self.system.page(table) {
+            record.set_chain(self.tables);
+            self.tables = Some(table);
+        }
+    }
+
+    /// Invalidates what was gathered wherever the address space is active and waits for it. The gather is
+    /// empty afterwards; the frames come out.
+    #[must_use = "the frames must be given back"]
+    pub(crate) fn flush(&mut self) -> Freed {
+        if let Some((low, high)) = self.span.take() {
+            let end = high.wrapping_add(PAGE_SIZE);
+            let what = VirtRange::new(low, end)
+                .map_or(Invalidation::AddressSpace, |r| Invalidation::of_range(r, self.core.is_kernel()));
+            self.system.invalidate(self.core, what);
+        }
+        Freed { tables: self.tables.take() }
+    }
+}
+
+impl<M: Machine> Drop for Gather<'_, M> {
+    fn drop(&mut self) {
+        // A panic in between must not be covered up by a second one.
+        #[cfg(debug_assertions)]
+        if self.span.is_some() || self.tables.is_some() {
+            debug_assert!(self.is_excused(), "a gather was dropped without its flush");
+        }
+    }
+}
+
+#[cfg(debug_assertions)]
+impl<M: Machine> Gather<'_, M> {
+    #[cfg(feature = "std")]
+    fn is_excused(&self) -> bool {
+        std::thread::panicking()
+    }
+
+    #[cfg(not(feature = "std"))]
+    fn is_excused(&self) -> bool {
+        false
+    }
+}
+
+/// Page-table pages whose flush is done.
+#[must_use = "the frames must be given back"]
+#[derive(Default)]
+pub(crate) struct Freed {
+    tables: Option<Frame>,
+}
+
+impl Freed {
+    /// Gives the frames back to the machine.
+    pub(crate) fn give_back<M: Machine>(self, system: &System<M>) {
+        let mut next = self.tables;
+        while let Some(frame) = next {
+            next = system.page(frame).and_then(|r| r.chain());
+            system.count(|c| &c.pt_pages_freed, 1);
+            // SAFETY: the frame came from allocate_frame(PageTable); it was unlinked from its address
+            // space and went through the flush that this value comes from, so neither software nor
+            // hardware refers to it; each chain is walked once because `self` is consumed.
+            unsafe { system.machine().free_frame(frame, FrameUse::PageTable) };
+        }
+    }
+
+    /// Adds the frames of `other`.
+    pub(crate) fn merge<M: Machine>(&mut self, system: &System<M>, other: Self) {
+        let mut next = other.tables;
+        while let Some(frame) = next {
+            let Some(record) = system.page(frame) else { break };
+            next = record.chain();
+            record.set_chain(self.tables);
+            self.tables = Some(frame);
+        }
+    }
+}
+
+impl<M: Machine> System<M> {
+    /// Has `what` of the address space invalidated wherever it is active, the current CPU included, and
+    /// waits until it is done. The pmap lock is held.
+    pub(crate) fn invalidate(&self, core: &Core<M>, what: Invalidation) {
+        let machine = self.machine();
+        machine.without_preemption(|| {
+            // ORD: SeqCst; between the page-table stores and the load of the active set. Pairs with the
+            // SeqCst insertion in `activate`, which precedes the load of the root: either we see the
+            // CPU in the set, or its walks see our stores (H-17).
+            fence(Ordering::SeqCst);
+            machine.point();
+            // ORD: SeqCst; the other half of the same pair.
+            let mut targets = core.active().load(Ordering::SeqCst);
+            let me = machine.current_cpu();
+            let local = targets.contains(me);
+            targets.remove(me);
+            let scope = if core.is_kernel() { Scope::Kernel } else { Scope::Root(core.root()) };
+            if targets.is_empty() {
+                self.count(|c| &c.shootdowns_local_only, 1);
+            } else {
+                self.count(|c| &c.shootdowns, 1);
+                self.count(|c| &c.shootdown_ipis, targets.len() as u64);
+                self.mutation().forget_shootdown(&mut targets);
+            }
+            machine.shootdowns().invalidate(machine, scope, what, &targets, local);
+        });
+    }
+
+    /// States a guarantee about a range of an address space, whose pmap lock is held.
+    pub(crate) fn guarantee_unmapped(&self, core: &Core<M>, range: VirtRange) {
+        self.machine().guarantee(Guarantee::Unmapped { root: core.root(), range });
+    }
+
+    /// As [`guarantee_unmapped`](Self::guarantee_unmapped), for a change of rights.
+    pub(crate) fn guarantee_restricted(&self, core: &Core<M>, range: VirtRange) {
+        self.machine().guarantee(Guarantee::Restricted { root: core.root(), range });
+    }
+}

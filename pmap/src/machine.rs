@@ -1,0 +1,186 @@
+//! The machine below the pmap: what an embedder writes.
+//!
+//! A kernel implements [`Machine`] on real control registers and a local APIC, the software machine
+//! (feature `sim`) on simulated ones. Everything the pmap does to hardware goes through this trait, and
+//! two machines fit in one process: nothing is a static.
+
+use core::ptr::NonNull;
+
+use gencount::Participant;
+use turnstile::Scheduler;
+
+use crate::addr::{Frame, FrameRange, VirtAddr, VirtRange};
+use crate::cpuset::{CpuId, CpuSet};
+use crate::shootdown::Shootdowns;
+
+/// What a frame is to be used for, so that a machine can account for it or keep a reserve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FrameUse {
+    /// A page-table page of any level.
+    PageTable,
+    /// A chunk of PV entries.
+    PvChunk,
+    /// The pmap's own type-stable records of address spaces. Such frames are never given back.
+    PmapRecord,
+}
+
+/// A promise about every TLB and paging-structure cache of the machine, stated by the pmap at the
+/// moment from which it holds. A real machine ignores it; the software machine searches for an entry
+/// that breaks it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guarantee {
+    /// No CPU holds a translation of an address in `range` of the address space with page-table root
+    /// `root`. Stated with the pmap lock held.
+    Unmapped {
+        /// Root table of the address space.
+        root: Frame,
+        /// The addresses.
+        range: VirtRange,
+    },
+    /// No CPU holds a translation in `range` that maps another frame than the page tables do now, or
+    /// that can be used for more than they permit now. A translation that is writable but not yet
+    /// dirty cannot be written through without a new walk (Intel SDM vol. 3, 4.10.2.3 and 4.8) and so
+    /// permits no store. Stated with the pmap lock held.
+    Restricted {
+        /// Root table of the address space.
+        root: Frame,
+        /// The addresses.
+        range: VirtRange,
+    },
+    /// No CPU holds a translation to `frame` made from a managed mapping. Holds as long as nobody
+    /// enters the page anew, which the caller of `remove_all` prevents.
+    PageUnmapped {
+        /// The page.
+        frame: Frame,
+    },
+    /// No CPU holds a translation to `frame`, made from a managed mapping, through which it could
+    /// store without a new walk.
+    PageReadOnly {
+        /// The page.
+        frame: Frame,
+    },
+}
+
+/// A machine: memory, CPUs, their TLBs and interrupts, and the locks that fit it.
+///
+/// All functions take `&self` and are called from many CPUs at once. "Current" means the calling CPU
+/// or thread.
+///
+/// # Safety
+///
+/// The pmap's memory safety, and that of every program whose memory it maps, rests on the implementer:
+///
+/// * [`direct_map`](Self::direct_map) gives, for every frame of [`memory`](Self::memory) and every
+///   allocated frame, a pointer valid for reads and writes of 4096 bytes, the same for the life of the
+///   machine, and different frames never overlap;
+/// * [`allocate_frame`](Self::allocate_frame) hands out frames of [`memory`](Self::memory) only, never
+///   frame 0, and never one that is in use, that another owner may write, or that the hardware may still
+///   reach through a stale translation;
+/// * [`memory`](Self::memory), [`cpu_count`](Self::cpu_count) and
+///   [`kernel_window`](Self::kernel_window) never change;
+/// * the invalidation functions do on the current CPU what their documentation says before they return;
+/// * after [`send_shootdown`](Self::send_shootdown), every target calls [`Shootdowns::serve`] in finite
+///   time and before it executes another user instruction;
+/// * the raw locks exclude as `lock_api` demands, and [`participant`](Self::participant) is the
+///   current thread's own and is used by no other thread;
+/// * [`current_cpu`](Self::current_cpu) is stable inside
+///   [`without_preemption`](Self::without_preemption) and
+///   [`without_interrupts`](Self::without_interrupts), and no two CPUs share an identifier.
+pub unsafe trait Machine: Sized + Sync {
+    /// Mutual exclusion for the pmap lock and the PV-chunk-list lock. A thread that waits for it must
+    /// serve shootdowns meanwhile (with interrupts enabled it does so by itself).
+    type RawMutex: lock_api::RawMutex;
+    /// Reader-writer lock for the PV lists; the same rule for waiters.
+    type RawRwLock: lock_api::RawRwLock;
+    /// Blocks threads that wait for delayed invalidations.
+    type Scheduler: Scheduler;
+
+    // --- Memory ---
+
+    /// The physical memory whose pages the pmap may be asked to manage, in ascending order, disjoint.
+    fn memory(&self) -> &[FrameRange];
+
+    /// Addresses in the kernel half that [`System::kenter`](crate::System::kenter) and its relatives
+    /// may map; their page tables are made when the system is.
+    fn kernel_window(&self) -> VirtRange;
+
+    /// Address of `frame` in the direct map.
+    fn direct_map(&self, frame: Frame) -> NonNull<u8>;
+
+    /// A frame for the pmap's own use, filled with zeroes. `None` at once when there is none: the
+    /// pmap then reclaims or reports, it never waits here. Called with locks held; must not block on
+    /// anything but a leaf lock, and must not call back into the pmap.
+    fn allocate_frame(&self, purpose: FrameUse) -> Option<Frame>;
+
+    /// Takes a frame back. No CPU can reach it any more, neither through a translation nor through a
+    /// paging-structure cache.
+    ///
+    /// # Safety
+    ///
+    /// `frame` came from [`allocate_frame`](Self::allocate_frame) with the same purpose, is given back
+    /// once, and nothing refers to it.
+    unsafe fn free_frame(&self, frame: Frame, purpose: FrameUse);
+
+    // --- CPUs ---
+
+    /// Number of CPUs; their identifiers are `0..cpu_count()`.
+    fn cpu_count(&self) -> usize;
+
+    /// The current CPU.
+    fn current_cpu(&self) -> CpuId;
+
+    /// Runs `f` on one CPU without switching to another thread; interrupts are still taken.
+    fn without_preemption<R>(&self, f: impl FnOnce() -> R) -> R;
+
+    /// Runs `f` with interrupts of the current CPU disabled. `f` is short and waits for nothing.
+    fn without_interrupts<R>(&self, f: impl FnOnce() -> R) -> R;
+
+    /// The machine's shootdown requests: one per machine, shared by all its CPUs.
+    fn shootdowns(&self) -> &Shootdowns;
+
+    /// Interrupts every CPU in `targets` (never the current one), so that it calls
+    /// [`Shootdowns::serve`]. Returns without waiting.
+    fn send_shootdown(&self, targets: &CpuSet);
+
+    /// Called over and over by a CPU that waits for another one. Must let pending shootdowns be
+    /// served, and may pause, yield or park until [`wake`](Self::wake) or an interrupt.
+    fn relax(&self);
+
+    /// Tells `cpu`, which may be parked in [`relax`](Self::relax), that what it waits for may be true.
+    fn wake(&self, cpu: CpuId);
+
+    // --- Translation on the current CPU ---
+
+    /// Makes `root` the current page-table root (CR3) and invalidates every non-global translation
+    /// and paging-structure-cache entry of the current CPU.
+    ///
+    /// # Safety
+    ///
+    /// `root` is a valid root table that maps whatever the current CPU executes and touches.
+    unsafe fn load_root(&self, root: Frame);
+
+    /// Invalidates translations of the page at `va` in the current address space, global ones too, and
+    /// the current address space's paging-structure caches (INVLPG, Intel SDM vol. 3, 4.10.4.1).
+    fn invalidate_page(&self, va: VirtAddr);
+
+    /// Invalidates all non-global translations and the paging-structure caches (a reload of CR3).
+    fn invalidate_non_global(&self);
+
+    /// Invalidates everything, global translations included (toggling CR4.PGE).
+    fn invalidate_everything(&self);
+
+    // --- Threads ---
+
+    /// The current thread's place in the machine's domain of delayed invalidation. All threads of a
+    /// machine are in one domain.
+    fn participant(&self) -> &Participant<Self::Scheduler>;
+
+    /// A place where a simulated machine may switch to another CPU, called before every access to
+    /// memory that other CPUs or the hardware touch as well. Costs nothing elsewhere.
+    #[inline(always)]
+    fn point(&self) {}
+
+    /// See [`Guarantee`].
+    #[inline(always)]
+    fn guarantee(&self, _guarantee: Guarantee) {}
+}

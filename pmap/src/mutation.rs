@@ -1,0 +1,123 @@
+//! Switches that turn one safety mechanism off, for tests that show that the harness notices.
+//!
+//! The switches exist only with the feature `mutations`, which no build of the library for use turns on;
+//! without it every query is a constant `false` and the checks vanish.
+
+use crate::cpuset::CpuSet;
+
+/// A safety mechanism that can be switched off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Mutation {
+    /// `remove_all` and `remove_write` do not wait for other threads' delayed invalidations.
+    NoDiWait,
+    /// Every 16th shootdown forgets one of its targets.
+    ForgetShootdown,
+}
+
+impl Mutation {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::NoDiWait, Self::ForgetShootdown];
+
+    /// The name used on command lines.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NoDiWait => "no-di-wait",
+            Self::ForgetShootdown => "forget-shootdown",
+        }
+    }
+}
+
+impl core::fmt::Display for Mutation {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// No mutation has that name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownMutation;
+
+impl core::fmt::Display for UnknownMutation {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("no such mutation; there are")?;
+        Mutation::ALL.iter().try_for_each(|m| write!(f, " {m}"))
+    }
+}
+
+impl core::error::Error for UnknownMutation {}
+
+impl core::str::FromStr for Mutation {
+    type Err = UnknownMutation;
+
+    fn from_str(name: &str) -> Result<Self, UnknownMutation> {
+        Self::ALL.into_iter().find(|m| m.name() == name).ok_or(UnknownMutation)
+    }
+}
+
+/// Whether this build contains the switches.
+#[must_use]
+pub const fn available() -> bool {
+    cfg!(feature = "mutations")
+}
+
+#[cfg(feature = "mutations")]
+mod switch {
+    use super::{CpuSet, Mutation};
+    use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+    /// The mutation in force in one system, if any.
+    #[derive(Default)]
+    pub(crate) struct Switch {
+        chosen: AtomicU8,
+        shootdowns: AtomicU64,
+    }
+
+    impl Switch {
+        pub(crate) fn set(&self, mutation: Option<Mutation>) {
+            let code = mutation.map_or(0, |m| m as u8 + 1);
+            // ORD: Relaxed; set before the CPUs start, nothing else hangs on it.
+            self.chosen.store(code, Ordering::Relaxed);
+        }
+
+        fn is(&self, mutation: Mutation) -> bool {
+            // ORD: Relaxed; as in `set`.
+            self.chosen.load(Ordering::Relaxed) == mutation as u8 + 1
+        }
+
+        pub(crate) fn skips_di_wait(&self) -> bool {
+            self.is(Mutation::NoDiWait)
+        }
+
+        pub(crate) fn forget_shootdown(&self, targets: &mut CpuSet) {
+            // ORD: Relaxed; a plain count.
+            if self.is(Mutation::ForgetShootdown) && self.shootdowns.fetch_add(1, Ordering::Relaxed) % 16 == 7
+            {
+                let lost = targets.iter().next();
+                lost.into_iter().for_each(|cpu| targets.remove(cpu));
+            }
+        }
+    }
+}
+
+#[cfg(not(feature = "mutations"))]
+mod switch {
+    use super::CpuSet;
+
+    /// Nothing can be switched off in this build.
+    #[derive(Default)]
+    pub(crate) struct Switch;
+
+    impl Switch {
+        #[inline(always)]
+        pub(crate) const fn skips_di_wait(&self) -> bool {
+            false
+        }
+
+        #[inline(always)]
+        pub(crate) const fn forget_shootdown(&self, _targets: &mut CpuSet) {}
+    }
+}
+
+pub(crate) use switch::Switch;

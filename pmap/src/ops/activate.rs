@@ -1,0 +1,89 @@
+//! Which address space is current on which CPU.
+//!
+//! A CPU names itself in the new address space's active set before it loads the root, and takes itself
+//! out of the old one's after that, never in the other order: an initiator that misses the CPU in the set
+//! did its page-table stores before the load, which empties the TLB (H-17). A CPU that is not in the set
+//! is not interrupted.
+
+use core::ptr::from_ref;
+use core::sync::atomic::Ordering;
+
+use crate::machine::Machine;
+use crate::pmap::{Core, Pmap};
+use crate::system::System;
+
+impl<M: Machine> Pmap<'_, M> {
+    /// Makes the address space current on the calling CPU, in place of the one that was.
+    pub fn activate(&self) {
+        self.system().switch_to(self.core());
+    }
+
+    /// Whether the address space is current on the calling CPU.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        let machine = self.system().machine();
+        machine.without_preemption(|| {
+            machine.shootdowns().current_root(machine.current_cpu()) == Some(self.root())
+        })
+    }
+}
+
+impl<M: Machine> System<M> {
+    /// Takes the calling CPU into service: loads the kernel's root. Each CPU calls this before it uses
+    /// anything else of the system.
+    pub fn start_cpu(&self) {
+        let machine = self.machine();
+        machine.without_interrupts(|| {
+            // ORD: SeqCst pairs with the fence before an initiator's load of the set.
+            self.kernel().active().insert(machine.current_cpu(), Ordering::SeqCst);
+        });
+        self.switch_to(self.kernel());
+    }
+
+    /// Leaves the current user address space, so that it can be destroyed: only the kernel's half is mapped.
+    pub fn activate_kernel(&self) {
+        self.switch_to(self.kernel());
+    }
+
+    /// Takes the calling CPU out of service: it holds no address space and gets no shootdowns any more, and
+    /// must not use the system before it calls [`start_cpu`](Self::start_cpu) again.
+    pub fn stop_cpu(&self) {
+        self.activate_kernel();
+        let machine = self.machine();
+        machine.without_interrupts(|| {
+            // ORD: SeqCst, as in `start_cpu`.
+            self.kernel().active().remove(machine.current_cpu(), Ordering::SeqCst);
+            machine.invalidate_everything();
+        });
+        // Whoever saw us in the set before we left it waits for an answer.
+        machine.shootdowns().serve(machine);
+    }
+
+    fn switch_to(&self, new: &Core<M>) {
+        let machine = self.machine();
+        // No request may be served between the load of the root and the note of it (H-18).
+        machine.without_interrupts(|| {
+            let me = machine.current_cpu();
+            let Some(cpu) = self.per_cpu().get(me.index()) else { return };
+            // ORD: Relaxed; only this CPU looks.
+            let old = cpu.current.load(Ordering::Relaxed);
+            if core::ptr::eq(old, new) {
+                return;
+            }
+            // ORD: SeqCst; before the load of the root. Pairs with the initiator's fence and load (H-17).
+            new.active().insert(me, Ordering::SeqCst);
+            machine.point();
+            // SAFETY: the root is that of a live address space, whose kernel half is the kernel's.
+            unsafe { machine.load_root(new.root()) };
+            machine.shootdowns().set_current_root(me, new.root());
+            cpu.current.store(from_ref(new).cast_mut(), Ordering::Relaxed); // ORD: only this CPU looks
+            // SAFETY: cores are type-stable (INV-P-1); this one is live, since we are in its active set.
+            if let Some(old) = unsafe { old.as_ref() }
+                && !old.is_kernel()
+            {
+                // ORD: SeqCst; after the load, which dropped the old translations. Pairs with `destroy`.
+                old.active().remove(me, Ordering::SeqCst);
+            }
+        });
+    }
+}

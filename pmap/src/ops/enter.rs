@@ -1,0 +1,290 @@
+//! Making mappings: `enter`, and the speculative `enter_quick` and `enter_object`.
+
+use crate::addr::{Frame, VirtAddr, VirtRange};
+use crate::entry::{ACCESSED, DIRTY, Entry, FRAME_MASK, MANAGED, NO_EXECUTE, Slot, USER, WIRED, WRITABLE};
+use crate::error::{EnterError, Shortage};
+use crate::machine::Machine;
+use crate::pmap::{Core, Pmap, State};
+use crate::protection::{Access, EnterFlags, Protection};
+use crate::pv::{PvPtr, PvSlot};
+use crate::record::PageRecord;
+use crate::shootdown::Invalidation;
+use crate::system::System;
+
+impl<M: Machine> Pmap<'_, M> {
+    /// Maps the page at `va` to `frame` with the rights `prot`, now: whatever was mapped there before is
+    /// replaced.
+    ///
+    /// `access` is the access that is about to happen; the entry is born accessed, and dirty too for a
+    /// [`Access::Write`], which spares the processor the trouble. The mapping is *managed*, known to the page
+    /// functions of [`System`], if the frame has a page record that is not set unmanaged; the
+    /// caller keeps such a page from being reclaimed during the call.
+    ///
+    /// A mapping that is replaced passes through "invalid" and a completed flush, so that no CPU uses the
+    /// old frame once another one can see the new one (H-11). Its accessed and dirty bits move to its page.
+    ///
+    /// # Errors
+    ///
+    /// [`EnterError`]; nothing has changed then.
+    pub fn enter(
+        &self,
+        va: VirtAddr,
+        frame: Frame,
+        prot: Protection,
+        access: Access,
+        flags: EnterFlags,
+    ) -> Result<(), EnterError> {
+        let va = va.page();
+        if !va.is_user() {
+            return Err(EnterError::NotUser(va));
+        }
+        let prot = prot & Protection::all();
+        if !prot.contains(access.needs() | Protection::READ) {
+            return Err(EnterError::AccessNotPermitted);
+        }
+        if frame.addr().0 & !FRAME_MASK != 0 || frame.addr().frame() != frame {
+            return Err(EnterError::FrameTooLarge);
+        }
+        let system = self.system();
+        let page = system.managed_page(frame);
+        let mut new = Entry::leaf(frame, prot).with(USER | ACCESSED);
+        if access == Access::Write || (page.is_none() && prot.contains(Protection::WRITE)) {
+            new = new.with(DIRTY);
+        }
+        if page.is_some() {
+            new = new.with(MANAGED);
+        }
+        if flags.contains(EnterFlags::WIRED) {
+            new = new.with(WIRED);
+        }
+        let core = self.core();
+        let mut state = core.lock();
+        system.enter_locked(core, &mut state, va, new, page)?;
+        system.count(|c| &c.enters, 1);
+        Ok(())
+    }
+
+    /// Maps the page at `va` to `frame` speculatively: with the rights `prot` less the right to write,
+    /// unwired and not accessed. Gives up, returning false, if something is mapped there already or memory
+    /// is short.
+    pub fn enter_quick(&self, va: VirtAddr, frame: Frame, prot: Protection) -> bool {
+        let range = VirtRange::page_of(va);
+        self.enter_object(range, prot, |_| Some(frame)) == 1
+    }
+
+    /// Maps those pages of `range` for which `frame_at` knows a frame as
+    /// [`enter_quick`](Self::enter_quick) does, under one acquisition of the pmap lock. Stops early when memory is
+    /// short. Returns the number of mappings made.
+    pub fn enter_object(
+        &self,
+        range: VirtRange,
+        prot: Protection,
+        mut frame_at: impl FnMut(VirtAddr) -> Option<Frame>,
+    ) -> u64 {
+        if !range.is_user() || !prot.contains(Protection::READ) {
+            return 0;
+        }
+        let (system, core) = (self.system(), self.core());
+        let mut state = core.lock();
+        let mut pv = system.pv_locks().slot();
+        let mut made = 0;
+        for va in range.iter() {
+            let Some(frame) = frame_at(va).filter(|f| f.addr().0 & !FRAME_MASK == 0) else { continue };
+            match system.enter_speculative(core, &mut state, &mut pv, va, frame, prot) {
+                Ok(entered) => made += u64::from(entered),
+                Err(Shortage) => break,
+            }
+        }
+        drop(pv);
+        system.count(|c| &c.enter_quicks, made);
+        made
+    }
+}
+
+impl<M: Machine> System<M> {
+    fn enter_locked(
+        &self,
+        core: &Core<M>,
+        state: &mut State,
+        va: VirtAddr,
+        new: Entry,
+        page: Option<&PageRecord>,
+    ) -> Result<(), Shortage> {
+        let slot = self.leaf_slot(core.root(), va);
+        let old = slot.map_or(Entry::default(), Slot::load);
+        if let Some(slot) = slot
+            && old.is_present()
+            && old.frame() == new.frame()
+        {
+            self.change_same_frame(core, state, va, slot, new, page);
+            return Ok(());
+        }
+        let mut pv = self.pv_locks().slot();
+        // All that can fail comes first. A PV entry of a mapping that is replaced serves again.
+        let mut entry = match page {
+            Some(_) if !old.has(MANAGED) => Some(self.take_pv(core, state)?),
+            _ => None,
+        };
+        let table = match self.ensure_leaf_table(core, va) {
+            Ok(table) => table,
+            Err(shortage) => {
+                if let Some(entry) = entry {
+                    self.free_pv(state, entry);
+                }
+                return Err(shortage);
+            }
+        };
+        let slot = self.slot(table, va.index(1));
+        if old.is_present() {
+            if let Some(freed) = self.break_mapping(core, state, &mut pv, va, slot) {
+                entry = Some(freed);
+            }
+        } else {
+            self.add_table_entry(table);
+            core.add_resident(1);
+        }
+        if new.has(WIRED) {
+            state.wired += 1;
+        }
+        self.make_mapping(state, &mut pv, va, slot, new, page, entry);
+        Ok(())
+    }
+
+    /// Changes the rights of a mapping whose frame stays.
+    fn change_same_frame(
+        &self,
+        core: &Core<M>,
+        state: &mut State,
+        va: VirtAddr,
+        slot: Slot<'_, M>,
+        new: Entry,
+        page: Option<&PageRecord>,
+    ) {
+        if new.has(WRITABLE)
+            && let Some(page) = page
+        {
+            page.set_writeable();
+        }
+        let before = slot.load();
+        match (before.has(WIRED), new.has(WIRED)) {
+            (false, true) => state.wired += 1,
+            (true, false) => state.wired -= 1,
+            _ => {}
+        }
+        if (before.0 ^ new.0) & !(ACCESSED | DIRTY) == 0 {
+            return;
+        }
+        let old = slot.exchange(new);
+        // A right to write that goes with a clean entry needs no flush: before the first store the
+        // processor must walk again to set the dirty bit, and meets the new entry (H-12).
+        let loses_dirty = old.is_modified() && !new.is_modified();
+        let loses_execute = new.has(NO_EXECUTE) && !old.has(NO_EXECUTE);
+        if loses_dirty && let Some(page) = page {
+            page.set_dirty();
+        }
+        if (loses_dirty || loses_execute) && old.has(ACCESSED) {
+            self.invalidate(core, Invalidation::Range(VirtRange::page_of(va)));
+        }
+        self.guarantee_restricted(core, VirtRange::page_of(va));
+    }
+
+    /// Destroys the mapping at `va` and flushes it before anybody can see its page without a PV entry,
+    /// so that no delayed invalidation is left. Returns the PV entry, now unused.
+    fn break_mapping(
+        &self,
+        core: &Core<M>,
+        state: &mut State,
+        pv: &mut PvSlot<'_, M>,
+        va: VirtAddr,
+        slot: Slot<'_, M>,
+    ) -> Option<PvPtr> {
+        let old = slot.take();
+        if old.has(WIRED) {
+            state.wired -= 1;
+        }
+        if old.has(ACCESSED) {
+            self.invalidate(core, Invalidation::Range(VirtRange::page_of(va)));
+        }
+        self.guarantee_unmapped(core, VirtRange::page_of(va));
+        let page = self.transfer_bits(old)?;
+        pv.change_to(page.frame());
+        let entry = pv.find(page, core.as_owner(), va);
+        debug_assert!(entry.is_some(), "a managed mapping has a PV entry");
+        if let Some(entry) = entry {
+            pv.unlink(page, entry);
+        }
+        entry
+    }
+
+    /// Puts a new entry in, its PV entry and the page's writeable mark first.
+    #[expect(clippy::too_many_arguments, reason = "the pieces of one mapping, each from another step")]
+    fn make_mapping(
+        &self,
+        state: &mut State,
+        pv: &mut PvSlot<'_, M>,
+        va: VirtAddr,
+        slot: Slot<'_, M>,
+        new: Entry,
+        page: Option<&PageRecord>,
+        entry: Option<PvPtr>,
+    ) {
+        match (page, entry) {
+            (Some(page), Some(entry)) => {
+                pv.change_to(page.frame());
+                pv.append(page, entry, va);
+                if new.has(WRITABLE) {
+                    page.set_writeable();
+                }
+            }
+            (None, Some(unused)) => self.free_pv(state, unused),
+            (_, None) => debug_assert!(page.is_none(), "a managed mapping has a PV entry"),
+        }
+        slot.create(new);
+    }
+
+    /// One speculative mapping; `Ok(false)` if something is mapped there.
+    pub(super) fn enter_speculative(
+        &self,
+        core: &Core<M>,
+        state: &mut State,
+        pv: &mut PvSlot<'_, M>,
+        va: VirtAddr,
+        frame: Frame,
+        prot: Protection,
+    ) -> Result<bool, Shortage> {
+        let entry = Entry::leaf(frame, prot & !Protection::WRITE).with(USER);
+        self.add_unaccessed(core, state, pv, va, entry)
+    }
+
+    /// Puts `new`, neither accessed nor dirty nor wired, where nothing is mapped; `Ok(false)` if something is.
+    pub(super) fn add_unaccessed(
+        &self,
+        core: &Core<M>,
+        state: &mut State,
+        pv: &mut PvSlot<'_, M>,
+        va: VirtAddr,
+        new: Entry,
+    ) -> Result<bool, Shortage> {
+        if self.leaf_slot(core.root(), va).is_some_and(|slot| slot.load().is_present()) {
+            return Ok(false);
+        }
+        let page = self.managed_page(new.frame());
+        let (entry, new) = match page {
+            Some(_) => (Some(self.take_pv(core, state)?), new.with(MANAGED)),
+            None => (None, new.without(MANAGED)),
+        };
+        let table = match self.ensure_leaf_table(core, va) {
+            Ok(table) => table,
+            Err(shortage) => {
+                if let Some(entry) = entry {
+                    self.free_pv(state, entry);
+                }
+                return Err(shortage);
+            }
+        };
+        self.add_table_entry(table);
+        core.add_resident(1);
+        self.make_mapping(state, pv, va, self.slot(table, va.index(1)), new, page, entry);
+        Ok(true)
+    }
+}

@@ -1,0 +1,111 @@
+//! Kernel mappings: `kenter`, `kremove`, `qenter`, `qremove`.
+//!
+//! They live in the machine's kernel window, whose tables are made with the system and shared by all
+//! address spaces; so they need no lock. Unmanaged, global, born accessed and dirty.
+
+use crate::addr::{Frame, PAGE_SHIFT, VirtAddr, VirtRange};
+use crate::entry::{ACCESSED, DIRTY, Entry, GLOBAL, Slot};
+use crate::error::{KernelMapError, Shortage};
+use crate::machine::Machine;
+use crate::protection::Protection;
+use crate::shootdown::Invalidation;
+use crate::system::System;
+
+impl<M: Machine> System<M> {
+    /// Makes the tables of the kernel window; returns their number. Needs no current CPU.
+    pub(crate) fn make_kernel_tables(&self) -> Result<u64, Shortage> {
+        let mut made = 0;
+        let window = self.machine().kernel_window();
+        let kernel = self.kernel();
+        let _state = kernel.lock();
+        let mut va = window.start();
+        while va < window.end() {
+            made += self.link_tables(kernel, va)?.1;
+            match (va.0 >> 21).checked_add(1).map(|next| next << 21) {
+                Some(next) if next > va.0 => va = VirtAddr(next),
+                _ => break,
+            }
+        }
+        Ok(made)
+    }
+
+    fn kernel_slot(&self, va: VirtAddr) -> Result<Slot<'_, M>, KernelMapError> {
+        let inside = self.machine().kernel_window().contains(va) && va.is_page_aligned();
+        let slot = if inside { self.leaf_slot(self.kernel().root(), va) } else { None };
+        slot.ok_or(KernelMapError::OutsideWindow(va))
+    }
+
+    fn kernel_range(&self, va: VirtAddr, pages: usize) -> Result<VirtRange, KernelMapError> {
+        let window = self.machine().kernel_window();
+        let bytes = u64::try_from(pages).ok().and_then(|p| p.checked_mul(1 << PAGE_SHIFT));
+        bytes
+            .and_then(|bytes| va.0.checked_add(bytes))
+            .and_then(|end| VirtRange::new(va, VirtAddr(end)))
+            .filter(|r| window.start() <= r.start() && r.end() <= window.end())
+            .ok_or(KernelMapError::OutsideWindow(va))
+    }
+
+    /// Maps the kernel page at `va` to `frame`. Nothing is flushed: the caller either knows that no
+    /// CPU has a translation of `va`, or flushes.
+    ///
+    /// # Errors
+    ///
+    /// [`KernelMapError`] for an address outside the kernel window.
+    pub fn kenter(&self, va: VirtAddr, frame: Frame, prot: Protection) -> Result<(), KernelMapError> {
+        self.kernel_slot(va)?.exchange(Entry::leaf(frame, prot).with(GLOBAL | ACCESSED | DIRTY));
+        Ok(())
+    }
+
+    /// Removes the mapping of the kernel page at `va`. Nothing is flushed.
+    ///
+    /// # Errors
+    ///
+    /// [`KernelMapError`] for an address outside the kernel window.
+    pub fn kremove(&self, va: VirtAddr) -> Result<(), KernelMapError> {
+        self.kernel_slot(va)?.take();
+        Ok(())
+    }
+
+    /// Maps consecutive kernel pages from `va` on to `frames`, readable and writable. If one of them mapped
+    /// something else before, all CPUs are flushed: on return they all use the new mappings.
+    ///
+    /// # Errors
+    ///
+    /// [`KernelMapError`] unless all addresses lie in the kernel window; nothing is mapped then.
+    pub fn qenter(&self, va: VirtAddr, frames: &[Frame]) -> Result<(), KernelMapError> {
+        let range = self.kernel_range(va, frames.len())?;
+        let mut stale = false;
+        for (va, frame) in range.iter().zip(frames) {
+            let slot = self.kernel_slot(va)?;
+            let new =
+                Entry::leaf(*frame, Protection::READ | Protection::WRITE).with(GLOBAL | ACCESSED | DIRTY);
+            let old = slot.load();
+            if old != new {
+                slot.exchange(new);
+                stale |= old.is_present();
+            }
+        }
+        if stale {
+            self.invalidate(self.kernel(), Invalidation::of_range(range, true));
+        }
+        Ok(())
+    }
+
+    /// Removes the mappings of `pages` consecutive kernel pages from `va` on. On return no CPU uses them.
+    ///
+    /// # Errors
+    ///
+    /// [`KernelMapError`] unless all addresses lie in the kernel window; nothing is removed then.
+    pub fn qremove(&self, va: VirtAddr, pages: usize) -> Result<(), KernelMapError> {
+        let range = self.kernel_range(va, pages)?;
+        let mut stale = false;
+        for va in range.iter() {
+            stale |= self.kernel_slot(va)?.take().is_present();
+        }
+        if stale {
+            self.invalidate(self.kernel(), Invalidation::of_range(range, true));
+            self.guarantee_unmapped(self.kernel(), range);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,97 @@
+//! Taking a page's mappings away, in whatever address spaces they are: `remove_all` and `remove_write`.
+//!
+//! Both end with the wait for delayed invalidations, without any lock: another thread may have unlinked
+//! its PV entry already, so that we did not see it, and not have flushed yet (H-28).
+
+use crate::addr::VirtRange;
+use crate::entry::{ACCESSED, DIRTY, WRITABLE};
+use crate::flush::{Freed, Gather};
+use crate::machine::{Guarantee, Machine};
+use crate::record::PageRecord;
+use crate::shootdown::Invalidation;
+use crate::system::System;
+
+impl<M: Machine> System<M> {
+    /// Removes every managed mapping of `page`, wired ones too, from all address spaces. The page's dirty and
+    /// referenced marks take up what the mappings knew.
+    ///
+    /// On return no CPU can reach the page through a mapping, by whomever it was removed. The caller keeps the
+    /// page from being entered anew meanwhile. Must not be called inside a DI section or with a lock
+    /// held that a DI section may need: it waits.
+    pub fn remove_all(&self, page: &PageRecord) {
+        self.count(|c| &c.remove_all_calls, 1);
+        let mut freed = Freed::default();
+        let mut pv = self.pv_locks().write(page.frame());
+        while let Some(entry) = page.first_pv() {
+            let Ok((core, mut state)) = self.lock_owner(&mut pv, page, entry) else { continue };
+            let va = entry.va();
+            let mut gather = Gather::new(self, core);
+            if let Some(slot) = self.leaf_slot(core.root(), va) {
+                let old = slot.take();
+                gather.add(va, old);
+                self.account_removed(core, &mut state, old);
+                self.drop_table_entry(core, va, &mut gather);
+            }
+            // Flushed before the PV entry goes: nothing is delayed here.
+            freed.merge(self, gather.flush());
+            self.guarantee_unmapped(core, VirtRange::page_of(va));
+            pv.unlink(page, entry);
+            self.free_pv(&mut state, entry);
+        }
+        page.clear_writeable();
+        drop(pv);
+        self.wait_for_invalidations(page);
+        freed.give_back(self);
+        self.machine().guarantee(Guarantee::PageUnmapped { frame: page.frame() });
+    }
+
+    /// Takes the right to write away from every mapping of `page`; their dirty bits move to the page.
+    ///
+    /// On return no CPU can store to the page through a mapping. The caller keeps the page from being
+    /// entered anew meanwhile. Must not be called inside a DI section: it waits.
+    pub fn remove_write(&self, page: &PageRecord) {
+        if !page.is_writeable() {
+            return;
+        }
+        self.count(|c| &c.remove_write_calls, 1);
+        let mut pv = self.pv_locks().write(page.frame());
+        'over: loop {
+            for entry in page.pv_entries() {
+                let Ok((core, state)) = self.lock_owner(&mut pv, page, entry) else { continue 'over };
+                let va = entry.va();
+                let old = self
+                    .leaf_slot(core.root(), va)
+                    .and_then(|slot| slot.update(|e| e.has(WRITABLE).then(|| e.without(WRITABLE | DIRTY))));
+                if let Some(old) = old {
+                    if old.is_modified() {
+                        page.set_dirty();
+                    }
+                    if old.has(ACCESSED) {
+                        self.invalidate(core, Invalidation::Range(VirtRange::page_of(va)));
+                    }
+                    self.guarantee_restricted(core, VirtRange::page_of(va));
+                }
+                drop(state);
+            }
+            break;
+        }
+        page.clear_writeable();
+        drop(pv);
+        self.wait_for_invalidations(page);
+        self.machine().guarantee(Guarantee::PageReadOnly { frame: page.frame() });
+    }
+
+    /// Whether the page has a managed mapping. Says nothing about translations that are still being flushed.
+    #[must_use]
+    pub fn page_is_mapped(&self, page: &PageRecord) -> bool {
+        let _list = self.pv_locks().read(page.frame());
+        page.first_pv().is_some()
+    }
+
+    /// Waits until every DI section that marked the page has finished its flushes.
+    fn wait_for_invalidations(&self, page: &PageRecord) {
+        if !self.mutation().skips_di_wait() {
+            self.machine().participant().wait(self.pv_locks().word(page.frame()));
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Taking rights away: `protect` and `unwire`.
+
+use crate::addr::VirtRange;
+use crate::entry::{DIRTY, Entry, MANAGED, NO_EXECUTE, WIRED, WRITABLE};
+use crate::error::NotWired;
+use crate::flush::Gather;
+use crate::machine::Machine;
+use crate::pmap::Pmap;
+use crate::protection::Protection;
+use crate::table::LeafTables;
+
+impl<M: Machine> Pmap<'_, M> {
+    /// Takes the rights that are not in `prot` away from all mappings in `range`. Rights are never added: that
+    /// is for the next fault. Without [`Protection::READ`] the mappings are removed.
+    ///
+    /// Dirty bits move to the pages with the right to write. On return no CPU can use a right that was
+    /// taken. The pages keep their PV entries, so anyone who goes through those meets the pmap lock, and with
+    /// it the completed flush; no DI section is needed.
+    pub fn protect(&self, range: VirtRange, prot: Protection) {
+        if !prot.contains(Protection::READ) {
+            return self.remove(range);
+        }
+        if prot.contains(Protection::WRITE | Protection::EXECUTE) || !range.is_user() {
+            return;
+        }
+        let (system, core) = (self.system(), self.core());
+        let restrict = |entry: Entry| {
+            let mut new = entry;
+            if !prot.contains(Protection::WRITE) {
+                new = new.without(WRITABLE | DIRTY);
+            }
+            if !prot.contains(Protection::EXECUTE) {
+                new = new.with(NO_EXECUTE);
+            }
+            (entry.is_present() && new != entry).then_some(new)
+        };
+        let state = core.lock();
+        let mut gather = Gather::new(system, core);
+        for (table, part) in LeafTables::new(system, core.root(), range) {
+            for va in part.iter() {
+                let slot = system.slot(table, va.index(1));
+                if let Some(old) = slot.update(restrict) {
+                    if old.is_modified()
+                        && !prot.contains(Protection::WRITE)
+                        && old.has(MANAGED)
+                        && let Some(page) = system.page(old.frame())
+                    {
+                        page.set_dirty();
+                    }
+                    gather.add(va, old);
+                }
+            }
+        }
+        let freed = gather.flush();
+        system.guarantee_restricted(core, range);
+        drop(state);
+        freed.give_back(system);
+        system.count(|c| &c.protects, 1);
+    }
+
+    /// Clears the wired mark of every mapping in `range`. A software bit: nothing needs flushing.
+    ///
+    /// # Errors
+    ///
+    /// [`NotWired`] with the address of the first mapping that was not wired; those before it have been
+    /// unwired.
+    pub fn unwire(&self, range: VirtRange) -> Result<(), NotWired> {
+        let (system, core) = (self.system(), self.core());
+        let mut state = core.lock();
+        for (table, part) in LeafTables::new(system, core.root(), range) {
+            for va in part.iter() {
+                let slot = system.slot(table, va.index(1));
+                if slot.load().is_present() {
+                    // Atomically, because the processor may set bits of the same word (H-13).
+                    if !slot.clear(WIRED).has(WIRED) {
+                        return Err(NotWired(va));
+                    }
+                    state.wired -= 1;
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,299 @@
+//! Address spaces: the type-stable core and the handle that owns one.
+
+use core::fmt;
+use core::ptr::{NonNull, null_mut};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
+
+use lock_api::{Mutex, MutexGuard};
+
+use crate::addr::{Frame, PAGE_SIZE, VirtRange};
+use crate::cpuset::AtomicCpuSet;
+use crate::error::Shortage;
+use crate::machine::{FrameUse, Machine};
+use crate::pv::ChunkList;
+use crate::system::System;
+
+/// What the pmap lock protects, beside the page tables themselves.
+#[derive(Default)]
+pub(crate) struct State {
+    pub(crate) chunks: ChunkList,
+    /// Leaf mappings that are wired.
+    pub(crate) wired: u64,
+}
+
+/// One address space, as PV chunks refer to it.
+///
+/// INV-P-1: cores are type-stable. They live in frames that are never given back and are only ever
+/// recycled as cores, because a thread that goes from a page to the pmap of one of its mappings must
+/// drop the PV-list lock before it blocks on the pmap lock; what it then locks is a pmap still, if
+/// perhaps another one's, and the PV list's generation tells.
+pub(crate) struct Core<M: Machine> {
+    lock: Mutex<M::RawMutex, State>,
+    /// CPUs that may hold translations of this address space.
+    active: AtomicCpuSet,
+    root: AtomicU64,
+    /// Pages and page-table pages. Written with the lock held; read without it as a hint.
+    resident: AtomicU64,
+    live: AtomicBool,
+    kernel: AtomicBool,
+    /// Next core of the arena's list of free ones, then of all.
+    next_free: AtomicPtr<Core<M>>,
+    next: AtomicPtr<Core<M>>,
+}
+
+impl<M: Machine> Core<M> {
+    const FITS: () =
+        assert!(size_of::<Self>() <= PAGE_SIZE as usize && align_of::<Self>() <= PAGE_SIZE as usize);
+
+    fn new() -> Self {
+        Self {
+            lock: Mutex::new(State::default()),
+            active: AtomicCpuSet::new(),
+            root: AtomicU64::new(0),
+            resident: AtomicU64::new(0),
+            live: AtomicBool::new(false),
+            kernel: AtomicBool::new(false),
+            next_free: AtomicPtr::new(null_mut()),
+            next: AtomicPtr::new(null_mut()),
+        }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, M::RawMutex, State> {
+        self.lock.lock()
+    }
+
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, M::RawMutex, State>> {
+        self.lock.try_lock()
+    }
+
+    pub(crate) fn active(&self) -> &AtomicCpuSet {
+        &self.active
+    }
+
+    pub(crate) fn root(&self) -> Frame {
+        // ORD: Relaxed; constant while the address space lives.
+        Frame(self.root.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn is_kernel(&self) -> bool {
+        // ORD: Relaxed; constant while the address space lives.
+        self.kernel.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_live(&self) -> bool {
+        // ORD: Acquire pairs with the Release in `Arena`: a live core is set up.
+        self.live.load(Ordering::Acquire)
+    }
+
+    /// The pointer by which chunks know their owner.
+    pub(crate) fn as_owner(&self) -> *const () {
+        core::ptr::from_ref(self).cast()
+    }
+
+    pub(crate) fn resident(&self) -> u64 {
+        // ORD: Relaxed; a hint without the lock, exact with it.
+        self.resident.load(Ordering::Relaxed)
+    }
+
+    /// Changes the resident count. The pmap lock is held.
+    pub(crate) fn add_resident(&self, change: i64) {
+        // ORD: Relaxed; protected by the lock, so a plain addition is enough.
+        self.resident.store(self.resident().wrapping_add_signed(change), Ordering::Relaxed);
+    }
+}
+
+/// Where cores come from.
+pub(crate) struct Arena<M: Machine> {
+    lists: Mutex<M::RawMutex, Lists<M>>,
+}
+
+struct Lists<M: Machine> {
+    free: Option<NonNull<Core<M>>>,
+    all: Option<NonNull<Core<M>>>,
+}
+
+// SAFETY: cores are shared state made for many threads; the pointers are to type-stable memory.
+unsafe impl<M: Machine> Send for Lists<M> {}
+
+impl<M: Machine> Arena<M> {
+    pub(crate) fn new() -> Self {
+        Self { lists: Mutex::new(Lists { free: None, all: None }) }
+    }
+
+    /// A core with this root, live, with `resident` pages counted already.
+    pub(crate) fn allocate(
+        &self,
+        machine: &M,
+        root: Frame,
+        resident: u64,
+        kernel: bool,
+    ) -> Result<NonNull<Core<M>>, Shortage> {
+        let mut lists = self.lists.lock();
+        let core = match lists.free {
+            Some(core) => core,
+            None => {
+                let frame = machine.allocate_frame(FrameUse::PmapRecord).ok_or(Shortage)?;
+                lists.carve(machine.direct_map(frame))
+            }
+        };
+        // SAFETY: INV-P-1.
+        let it = unsafe { core.as_ref() };
+        // ORD: Relaxed; the free list is protected by the arena's lock.
+        lists.free = NonNull::new(it.next_free.load(Ordering::Relaxed));
+        it.root.store(root.0, Ordering::Relaxed); // ORD: published by `live`
+        it.resident.store(resident, Ordering::Relaxed); // ORD: published by `live`
+        it.kernel.store(kernel, Ordering::Relaxed); // ORD: published by `live`
+        // ORD: Release pairs with `is_live`.
+        it.live.store(true, Ordering::Release);
+        Ok(core)
+    }
+
+    /// Takes back a core whose address space is gone. The caller holds no reference into it afterwards.
+    pub(crate) fn free(&self, core: &Core<M>) {
+        let mut lists = self.lists.lock();
+        // ORD: Release pairs with `is_live`.
+        core.live.store(false, Ordering::Release);
+        // ORD: Relaxed; the free list is protected by the arena's lock.
+        core.next_free.store(lists.free.map_or(null_mut(), NonNull::as_ptr), Ordering::Relaxed);
+        lists.free = Some(NonNull::from(core));
+    }
+
+    /// Calls `f` with every live core. Address spaces come and go meanwhile.
+    pub(crate) fn for_each_live(&self, mut f: impl FnMut(&Core<M>)) {
+        let mut at = self.lists.lock().all;
+        while let Some(core) = at {
+            // SAFETY: INV-P-1.
+            let core = unsafe { core.as_ref() };
+            if core.is_live() {
+                f(core);
+            }
+            // ORD: Relaxed; written once, before the core was put on the list under the lock we took.
+            at = NonNull::new(core.next.load(Ordering::Relaxed));
+        }
+    }
+}
+
+impl<M: Machine> Lists<M> {
+    /// Makes cores of a whole page, all of which go on both lists; returns the head of the free ones.
+    fn carve(&mut self, page: NonNull<u8>) -> NonNull<Core<M>> {
+        const { Core::<M>::FITS };
+        let first = page.cast::<Core<M>>();
+        let per_page = PAGE_SIZE as usize / size_of::<Core<M>>();
+        for i in 0..per_page {
+            // SAFETY: the page is a fresh frame that nobody else uses, page aligned, and holds `per_page`
+            // cores; it is never given back (INV-P-1).
+            let core = unsafe {
+                let place = first.add(i);
+                place.write(Core::new());
+                place.as_ref()
+            };
+            // ORD: Relaxed, both; published by the arena's lock.
+            core.next_free.store(self.free.map_or(null_mut(), NonNull::as_ptr), Ordering::Relaxed);
+            core.next.store(self.all.map_or(null_mut(), NonNull::as_ptr), Ordering::Relaxed); // ORD: as above
+            self.free = Some(NonNull::from(core));
+            self.all = self.free;
+        }
+        self.free.unwrap_or(first)
+    }
+}
+
+/// An address space: 4-level page tables over the user half, the kernel half shared.
+///
+/// The handle owns the address space; [`destroy`](Self::destroy) takes it down. All functions may be
+/// called from several CPUs at once. Unless stated otherwise a function that takes rights away or
+/// removes mappings returns when no CPU can use the old translations any more.
+pub struct Pmap<'s, M: Machine> {
+    system: &'s System<M>,
+    core: &'s Core<M>,
+}
+
+impl<'s, M: Machine> Pmap<'s, M> {
+    pub(crate) fn from_core(system: &'s System<M>, core: &'s Core<M>) -> Self {
+        Self { system, core }
+    }
+
+    pub(crate) fn core(&self) -> &'s Core<M> {
+        self.core
+    }
+
+    /// The system that the address space belongs to.
+    #[must_use]
+    pub fn system(&self) -> &'s System<M> {
+        self.system
+    }
+
+    /// The root table, which a CPU's CR3 holds while the address space is current there.
+    #[must_use]
+    pub fn root(&self) -> Frame {
+        self.core.root()
+    }
+
+    /// Pages mapped, in units of 4 KiB, plus page-table pages, the root included. Read without a lock.
+    #[must_use]
+    pub fn resident_count(&self) -> u64 {
+        self.core.resident()
+    }
+
+    /// Wired mappings, in units of 4 KiB.
+    #[must_use]
+    pub fn wired_count(&self) -> u64 {
+        self.core.lock().wired
+    }
+
+    /// Gives the address space up: removes what is still mapped, wired or not, and frees its tables.
+    ///
+    /// # Errors
+    ///
+    /// Returns the handle if the address space is still current on some CPU, which must activate another one first.
+    pub fn destroy(self) -> Result<(), DestroyError<'s, M>> {
+        // ORD: SeqCst pairs with `activate`'s; a CPU that still runs the address space is seen.
+        if !self.core.active.load(Ordering::SeqCst).is_empty() {
+            return Err(DestroyError { pmap: self });
+        }
+        self.remove(VirtRange::user());
+        self.system.release(self.core);
+        core::mem::forget(self);
+        Ok(())
+    }
+}
+
+impl<M: Machine> Drop for Pmap<'_, M> {
+    /// Does what [`destroy`](Pmap::destroy) does. An address space that is still active cannot be taken down
+    /// safely: it is leaked, which `System::audit` reports.
+    fn drop(&mut self) {
+        // ORD: SeqCst, as in `destroy`.
+        if self.core.active.load(Ordering::SeqCst).is_empty() {
+            self.remove(VirtRange::user());
+            self.system.release(self.core);
+        }
+    }
+}
+
+impl<M: Machine> fmt::Debug for Pmap<'_, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pmap")
+            .field("root", &self.root())
+            .field("resident", &self.resident_count())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The address space is still current on some CPU.
+pub struct DestroyError<'s, M: Machine> {
+    /// The address space, unharmed.
+    pub pmap: Pmap<'s, M>,
+}
+
+impl<M: Machine> fmt::Debug for DestroyError<'_, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DestroyError").field("pmap", &self.pmap).finish()
+    }
+}
+
+impl<M: Machine> fmt::Display for DestroyError<'_, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the address space is still current on a CPU: activate another one there first")
+    }
+}
+
+impl<M: Machine> core::error::Error for DestroyError<'_, M> {}

@@ -1,0 +1,13 @@
+//! The reverse map: which mappings a physical page has.
+//!
+//! Each managed mapping has a *PV entry* (address, links) on its page's PV list. PV entries live in
+//! *chunks*, each one page long and owned by one pmap, so the pmap that owns a mapping is found by
+//! rounding the entry's address down to its chunk. Lists are protected by the page's PV-list lock,
+//! chunks and their free entries by the owning pmap's lock.
+
+mod chunk;
+mod list;
+mod lock;
+
+pub(crate) use chunk::{ChunkList, ChunkPtr, PvEntry, PvPtr};
+pub(crate) use lock::{PvLocks, PvSlot};

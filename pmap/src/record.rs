@@ -1,0 +1,252 @@
+//! Page records: what the pmap knows about each physical page.
+//!
+//! One cache line per page, laid out over the machine's memory ranges. Fields that a lock protects are
+//! relaxed atomics: the lock orders them, and no `unsafe` is needed to reach them.
+
+use core::fmt;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+
+use static_assertions::const_assert_eq;
+
+use crate::addr::{Frame, FrameRange};
+use crate::pv::PvEntry;
+
+const WRITEABLE: u32 = 1;
+const REFERENCED: u32 = 1 << 1;
+const IS_DIRTY: u32 = 1 << 2;
+const UNMANAGED: u32 = 1 << 3;
+
+/// The record of one physical page.
+///
+/// The embedder owns the page's identity (which object, busy or not); the pmap keeps its reverse map
+/// and the states that pass between page tables and page: dirty, referenced, possibly writable.
+#[repr(C, align(64))]
+pub struct PageRecord {
+    frame: AtomicU64,
+    /// PV list, protected by the page's PV-list lock.
+    pub(crate) pv_first: AtomicPtr<PvEntry>,
+    pub(crate) pv_last: AtomicPtr<PvEntry>,
+    /// Raised by every change of the PV list; protected by the PV-list lock. 64 bits never wrap (H-66).
+    pub(crate) pv_generation: AtomicU64,
+    flags: AtomicU32,
+    wired: AtomicU32,
+    /// Of a page-table page: its valid entries. Protected by the pmap lock.
+    table_entries: AtomicU32,
+    /// Next frame in a chain of frames that wait for a flush; 0 ends the chain (frame 0 is never used).
+    chain: AtomicU64,
+}
+
+const_assert_eq!(size_of::<PageRecord>(), 64);
+
+impl PageRecord {
+    fn new(frame: Frame) -> Self {
+        Self {
+            frame: AtomicU64::new(frame.0),
+            pv_first: AtomicPtr::new(core::ptr::null_mut()),
+            pv_last: AtomicPtr::new(core::ptr::null_mut()),
+            pv_generation: AtomicU64::new(0),
+            flags: AtomicU32::new(0),
+            wired: AtomicU32::new(0),
+            table_entries: AtomicU32::new(0),
+            chain: AtomicU64::new(0),
+        }
+    }
+
+    /// The page's frame.
+    #[must_use]
+    pub fn frame(&self) -> Frame {
+        // ORD: Relaxed; never changes after construction.
+        Frame(self.frame.load(Ordering::Relaxed))
+    }
+
+    fn flag(&self, bit: u32) -> bool {
+        // ORD: Acquire pairs with `set`'s Release: who sees a page dirty sees why.
+        self.flags.load(Ordering::Acquire) & bit != 0
+    }
+
+    fn set(&self, bit: u32) {
+        // Looked at first, so that the usual "already set" does not take the line from other CPUs.
+        if !self.flag(bit) {
+            // ORD: AcqRel pairs with `flag`.
+            self.flags.fetch_or(bit, Ordering::AcqRel);
+        }
+    }
+
+    fn reset(&self, bit: u32) -> bool {
+        // ORD: AcqRel pairs with `set`: what was done before the flag was set is visible to who clears it.
+        self.flags.fetch_and(!bit, Ordering::AcqRel) & bit != 0
+    }
+
+    /// Whether the page is marked dirty. Set by the pmap whenever a dirty bit leaves a page table;
+    /// mappings that still exist are asked with [`System::is_modified`](crate::System::is_modified).
+    #[must_use]
+    pub fn is_dirty(&self) -> bool {
+        self.flag(IS_DIRTY)
+    }
+
+    /// Marks the page dirty.
+    pub fn set_dirty(&self) {
+        self.set(IS_DIRTY);
+    }
+
+    /// Takes the dirty mark away; returns whether it was there.
+    pub fn clear_dirty(&self) -> bool {
+        self.reset(IS_DIRTY)
+    }
+
+    /// Whether an access was recorded when a mapping of the page went away.
+    #[must_use]
+    pub fn is_referenced_flag(&self) -> bool {
+        self.flag(REFERENCED)
+    }
+
+    pub(crate) fn set_referenced(&self) {
+        self.set(REFERENCED);
+    }
+
+    /// Takes the referenced mark away; returns whether it was there.
+    pub fn clear_referenced_flag(&self) -> bool {
+        self.reset(REFERENCED)
+    }
+
+    /// Whether a managed mapping of the page may be writable. Set before the first such mapping exists;
+    /// cleared when the last mapping goes or `remove_write` is through (H-71).
+    #[must_use]
+    pub fn is_writeable(&self) -> bool {
+        self.flag(WRITEABLE)
+    }
+
+    pub(crate) fn set_writeable(&self) {
+        self.set(WRITEABLE);
+    }
+
+    pub(crate) fn clear_writeable(&self) {
+        if self.flag(WRITEABLE) {
+            self.reset(WRITEABLE);
+        }
+    }
+
+    /// Whether mappings of the page get PV entries.
+    #[must_use]
+    pub fn is_managed(&self) -> bool {
+        !self.flag(UNMANAGED)
+    }
+
+    /// Excludes the page from management, or takes it in again. Only while it has no mapping.
+    pub fn set_unmanaged(&self, unmanaged: bool) {
+        if unmanaged {
+            self.set(UNMANAGED);
+        } else {
+            self.reset(UNMANAGED);
+        }
+    }
+
+    /// Number of holds taken by `extract_and_hold` and not yet undone. The embedder must not reuse a
+    /// page while there are any.
+    #[must_use]
+    pub fn wire_count(&self) -> u32 {
+        // ORD: Acquire pairs with `unhold`'s Release: the holder's accesses are over.
+        self.wired.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn hold(&self) {
+        // ORD: Relaxed; the pmap lock held by the caller keeps the page from going away.
+        self.wired.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Undoes one hold; false if there was none.
+    pub(crate) fn unhold(&self) -> bool {
+        self.wired
+            // ORD: Release pairs with `wire_count`; Relaxed on failure, nothing follows from it.
+            .fetch_update(Ordering::Release, Ordering::Relaxed, |n| n.checked_sub(1))
+            .is_ok()
+    }
+
+    pub(crate) fn table_entries(&self) -> u32 {
+        // ORD: Relaxed; protected by the pmap lock.
+        self.table_entries.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_table_entries(&self, entries: u32) {
+        // ORD: Relaxed; protected by the pmap lock.
+        self.table_entries.store(entries, Ordering::Relaxed);
+    }
+
+    pub(crate) fn chain(&self) -> Option<Frame> {
+        // ORD: Relaxed; only the owner of the chain touches it.
+        let next = self.chain.load(Ordering::Relaxed);
+        (next != 0).then_some(Frame(next))
+    }
+
+    pub(crate) fn set_chain(&self, next: Option<Frame>) {
+        // ORD: Relaxed; only the owner of the chain touches it.
+        self.chain.store(next.map_or(0, |f| f.0), Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for PageRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PageRecord")
+            .field("frame", &self.frame())
+            .field("managed", &self.is_managed())
+            .field("dirty", &self.is_dirty())
+            .field("referenced", &self.is_referenced_flag())
+            .field("writeable", &self.is_writeable())
+            .field("wired", &self.wire_count())
+            .finish_non_exhaustive()
+    }
+}
+
+/// All page records of a machine: an array in storage that outlives it.
+pub(crate) struct Records {
+    first: NonNull<PageRecord>,
+    count: usize,
+}
+
+// SAFETY: the records are atomics, reachable by shared references only.
+unsafe impl Send for Records {}
+// SAFETY: as above.
+unsafe impl Sync for Records {}
+
+impl Records {
+    /// Number of records that `memory` needs.
+    pub(crate) fn needed(memory: &[FrameRange]) -> usize {
+        memory.iter().map(|r| r.count as usize).sum()
+    }
+
+    /// Writes a record per page into `storage`.
+    ///
+    /// # Safety
+    ///
+    /// `storage` is aligned for, and valid for writes of, `needed(memory)` records, is used by nobody
+    /// else, and lives as long as the value returned.
+    pub(crate) unsafe fn lay_out(memory: &[FrameRange], storage: NonNull<PageRecord>) -> Self {
+        let frames = memory.iter().flat_map(|r| (0..r.count).map(move |i| Frame(r.start.0 + i)));
+        let mut count = 0;
+        for (i, frame) in frames.enumerate() {
+            // SAFETY: i is below needed(memory), so the place lies inside the storage.
+            unsafe { storage.add(i).write(PageRecord::new(frame)) };
+            count = i + 1;
+        }
+        Self { first: storage, count }
+    }
+
+    pub(crate) fn all(&self) -> &[PageRecord] {
+        // SAFETY: `lay_out` initialised `count` records, which live as long as self and are only shared.
+        unsafe { core::slice::from_raw_parts(self.first.as_ptr(), self.count) }
+    }
+
+    /// The record of `frame`; `None` outside `memory`, which must be what `lay_out` was given.
+    pub(crate) fn get(&self, memory: &[FrameRange], frame: Frame) -> Option<&PageRecord> {
+        let mut base = 0;
+        for range in memory {
+            let offset = frame.0.wrapping_sub(range.start.0);
+            if offset < range.count {
+                return self.all().get(base + offset as usize);
+            }
+            base += range.count as usize;
+        }
+        None
+    }
+}

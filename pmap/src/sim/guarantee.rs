@@ -1,0 +1,170 @@
+//! The search at guarantee points: is there an entry anywhere that the guarantee forbids?
+//!
+//! Exactness (INV-M-5). The searcher has had every target's acknowledgement before it states a
+//! guarantee, and a target acknowledges between accesses, so all that a target filled from the old
+//! table entries is either dropped or visible here. What a CPU fills later comes from the new entries. A CPU
+//! that was not asked and still holds an old translation is exactly the error that is looked for.
+//!
+//! Most searches read a few filter words per CPU and stop there; only a CPU that may hold something is
+//! locked.
+
+use std::format;
+use std::sync::atomic::Ordering;
+
+use super::config::Check;
+use super::cpu::Cpu;
+use super::machine::SimMachine;
+use super::memory::Owner;
+use super::tlb::Entry;
+use super::walk;
+use crate::machine::Guarantee;
+use crate::{Frame, VirtRange};
+
+/// With [`Check::Sample`], one search in this many is done.
+const SAMPLE: u64 = 16;
+/// Up to this many pages a range is looked up page by page.
+const BY_PAGE: u64 = 64;
+
+impl SimMachine {
+    /// Searches for what `guarantee` forbids, if it is this one's turn.
+    pub(super) fn search_for(&self, guarantee: Guarantee) {
+        if !self.is_due() {
+            return;
+        }
+        match guarantee {
+            Guarantee::Unmapped { root, range } => self.search_range(root, range, |cpu, entry| {
+                self.found(cpu, entry, "a translation of an unmapped address");
+            }),
+            Guarantee::Restricted { root, range } => self.search_range(root, range, |cpu, entry| {
+                if let Some(excess) = self.excess(root, entry) {
+                    self.found(cpu, entry, excess);
+                }
+            }),
+            Guarantee::PageUnmapped { frame } => self.search_frame(frame, |cpu, entry| {
+                if entry.leaf & walk::MANAGED != 0 {
+                    self.found(cpu, entry, "a translation to a page without mappings");
+                }
+            }),
+            Guarantee::PageReadOnly { frame } => self.search_frame(frame, |cpu, entry| {
+                if entry.leaf & walk::MANAGED != 0 && entry.stores_freely() {
+                    self.found(cpu, entry, "a writable translation to a write-protected page");
+                }
+            }),
+        }
+    }
+
+    /// Searches for references to a frame that `owner` gives back.
+    pub(super) fn search_for_frame(&self, frame: Frame, owner: Owner) {
+        if !self.is_due() {
+            return;
+        }
+        self.search_frame(frame, |cpu, entry| self.found(cpu, entry, "a translation to a freed frame"));
+        for (index, cpu) in self.cpus.iter().enumerate() {
+            // ORD: SeqCst; pairs with the store in `load_root`.
+            if cpu.root.load(Ordering::SeqCst) == frame.0 {
+                self.ledger.forbidden(|| format!("cpu {index}: CR3 holds {frame:?}, which is freed"));
+            }
+            if cpu.filters.may_hold_frame(frame) {
+                for (level, cached) in self.mmu(index).caches.iter().filter(|(_, c)| c.table == frame) {
+                    self.ledger.forbidden(|| {
+                        format!(
+                            "cpu {index}: a paging-structure-cache entry of root {:?} leads to {frame:?}, \
+                             a level-{level} table freed by {owner:?}",
+                            cached.root
+                        )
+                    });
+                }
+            }
+        }
+    }
+
+    fn is_due(&self) -> bool {
+        let due = match self.config.check {
+            Check::Full => true,
+            Check::Off => false,
+            Check::Sample => {
+                // ORD: Relaxed; counters.
+                let count = self.searches.load(Ordering::Relaxed) + self.skipped.load(Ordering::Relaxed);
+                let mixed = (count ^ self.config.seed).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+                mixed.is_multiple_of(SAMPLE)
+            }
+        };
+        let counter = if due { &self.searches } else { &self.skipped };
+        // ORD: Relaxed; a counter.
+        counter.fetch_add(1, Ordering::Relaxed);
+        due
+    }
+
+    /// Calls `visit` for every translation on any CPU of an address in `range` of the address space
+    /// with this root.
+    fn search_range(&self, root: Frame, range: VirtRange, mut visit: impl FnMut(usize, &Entry)) {
+        // Kernel addresses are the same in all address spaces; a global entry serves all as well.
+        let concerns = |entry: &Entry| entry.root == root || entry.global || !entry.va.is_user();
+        for (index, cpu) in self.cpus.iter().enumerate() {
+            if !Self::may_hold(cpu, root, range) {
+                continue;
+            }
+            let mmu = self.mmu(index);
+            if range.pages() <= BY_PAGE {
+                let entries = range.iter().filter_map(|va| mmu.tlb.at_page(va));
+                entries.filter(|e| concerns(e)).for_each(|entry| visit(index, entry));
+            } else {
+                let entries = mmu.tlb.iter().filter(|e| range.contains(e.va) && concerns(e));
+                entries.for_each(|entry| visit(index, entry));
+            }
+        }
+    }
+
+    /// Whether `cpu` can have anything of `range`, without its lock.
+    fn may_hold(cpu: &Cpu, root: Frame, range: VirtRange) -> bool {
+        // Without PCIDs a CPU has translations of its current root only, global ones apart.
+        // ORD: SeqCst; pairs with the store in `load_root`.
+        let current = cpu.root.load(Ordering::SeqCst) == root.0;
+        (current || cpu.filters.has_globals() || !range.is_user())
+            && (range.pages() > BY_PAGE || range.iter().any(|va| cpu.filters.may_hold_page(va)))
+    }
+
+    /// Calls `visit` for every translation to `frame` on any CPU.
+    fn search_frame(&self, frame: Frame, mut visit: impl FnMut(usize, &Entry)) {
+        for (index, cpu) in self.cpus.iter().enumerate() {
+            if cpu.filters.may_hold_frame(frame) {
+                let mmu = self.mmu(index);
+                mmu.tlb.iter().filter(|e| e.frame == frame).for_each(|entry| visit(index, entry));
+            }
+        }
+    }
+
+    /// What a translation permits beyond what the tables say now.
+    fn excess(&self, root: Frame, entry: &Entry) -> Option<&'static str> {
+        let Some(now) = walk::probe(&self.memory, root, entry.va) else {
+            return Some("a translation of an address that is not mapped");
+        };
+        let (then, allowed) = (entry.rights, now.rights);
+        if now.frame != entry.frame {
+            Some("a translation to another frame than the tables'")
+        } else if entry.stores_freely() && !allowed.write {
+            Some("a writable translation of a write-protected address")
+        } else if entry.stores_freely() && !now.dirty {
+            Some("a translation through which a store would not set the cleared dirty flag")
+        } else if then.execute && !allowed.execute {
+            Some("an executable translation of an address that is not")
+        } else if then.user && !allowed.user {
+            Some("a user translation of a supervisor address")
+        } else {
+            None
+        }
+    }
+
+    fn found(&self, cpu: usize, entry: &Entry, what: &str) {
+        self.ledger.forbidden(|| {
+            format!(
+                "cpu {cpu} holds {what}: {} (root {:?}) to {:?} ({:?}), entry {:#x}",
+                entry.va,
+                entry.root,
+                entry.frame,
+                self.memory.stamp(entry.frame).owner(),
+                entry.leaf,
+            )
+        });
+    }
+}

@@ -1,0 +1,316 @@
+//! The machine itself: its parts, and the [`Machine`] that the pmap sees.
+
+use core::ptr::NonNull;
+use std::boxed::Box;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::vec::Vec;
+
+use gencount::{Counters, Domain, Participant};
+
+use super::baton::{Baton, Event};
+use super::config::{Config, Mode, SimError};
+use super::context;
+use super::cpu::{self, Cpu};
+use super::doorbell::{Doorbell, Doorbells};
+use super::lock::{RawMutex, RawRwLock};
+use super::memory::{Memory, Owner};
+use super::report::{Ledger, Report};
+use super::run::Poison;
+use super::scheduler::SimScheduler;
+use crate::machine::{FrameUse, Guarantee, Machine};
+use crate::shootdown::Shootdowns;
+use crate::{CpuId, CpuSet, Frame, FrameRange, PAGE_SIZE, VirtAddr, VirtRange};
+
+/// First address of the kernel window, and its pages: one page table's worth.
+const KERNEL_WINDOW: VirtAddr = VirtAddr(0xffff_ff00_0000_0000);
+const KERNEL_PAGES: u64 = 512;
+
+/// A software machine. See the [module documentation](super).
+pub struct SimMachine {
+    pub(super) config: Config,
+    pub(super) memory: Memory,
+    pub(super) ledger: Ledger,
+    pub(super) cpus: Box<[Cpu]>,
+    pub(super) doorbells: Arc<Doorbells>,
+    pub(super) shootdowns: Box<Shootdowns>,
+    pub(super) poison: Poison,
+    pub(super) searches: AtomicU64,
+    pub(super) skipped: AtomicU64,
+    participants: Vec<Participant<SimScheduler>>,
+    domain: Arc<Domain<SimScheduler>>,
+}
+
+impl core::fmt::Debug for SimMachine {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("SimMachine").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl SimMachine {
+    /// A machine with empty memory, and no CPU running.
+    ///
+    /// # Errors
+    ///
+    /// A [`SimError`] that names the field of `config` that is out of range, or says that the host has
+    /// too little memory.
+    pub fn new(config: Config) -> Result<Self, SimError> {
+        config.validate()?;
+        let memory = Memory::new(config.frames)?;
+        let baton = (config.mode == Mode::Deterministic)
+            .then(|| Baton::new(config.cpus, config.seed, config.adversary.switch_one_in));
+        let bells = (0..config.cpus).map(|_| Doorbell::default()).collect();
+        let doorbells = Arc::new(Doorbells { bells, baton });
+        let scheduler = SimScheduler { doorbells: Arc::clone(&doorbells) };
+        let domain = Arc::new(Domain::new(config.di, scheduler));
+        Ok(Self {
+            memory,
+            ledger: Ledger::new(config.seed),
+            cpus: cpu::cpus(&config),
+            doorbells,
+            shootdowns: Box::new(Shootdowns::new()),
+            poison: Poison::default(),
+            searches: AtomicU64::new(0),
+            skipped: AtomicU64::new(0),
+            participants: (0..config.cpus).map(|_| domain.join()).collect(),
+            domain,
+            config,
+        })
+    }
+
+    /// What the machine was made of.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The machine's domain of delayed invalidation; every CPU is a participant of it.
+    #[must_use]
+    pub fn domain(&self) -> &Arc<Domain<SimScheduler>> {
+        &self.domain
+    }
+
+    /// The domain's statistics.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.domain.counters()
+    }
+
+    /// A frame for a page of the layer above, zeroed if asked (otherwise it holds [`POISON`](super::POISON)
+    /// or zeroes); `None` if all frames are in use.
+    pub fn allocate_data_frame(&self, zero: bool) -> Option<Frame> {
+        context::point(Event::Frame);
+        self.memory.allocate(Owner::Data, zero)
+    }
+
+    /// Takes a data frame back. A guarantee point: all TLBs and paging-structure caches are searched for
+    /// references to it. A frame that is no data frame is left alone and counted as forbidden.
+    pub fn free_data_frame(&self, frame: Frame) {
+        context::point(Event::Frame);
+        self.free(frame, Owner::Data);
+    }
+
+    fn free(&self, frame: Frame, owner: Owner) {
+        if let Err(misuse) = self.memory.retire(frame, owner) {
+            self.ledger
+                .forbidden(|| std::format!("{frame:?} was freed as {owner:?}, but it is {:?}", misuse.found));
+            return;
+        }
+        self.search_for_frame(frame, owner);
+        self.memory.recycle(frame, owner);
+    }
+
+    /// The words of a frame, as the kernel sees them through the direct map.
+    ///
+    /// # Panics
+    ///
+    /// If the machine has no such frame.
+    #[must_use]
+    pub fn frame_words(&self, frame: Frame) -> &[AtomicU64; 512] {
+        self.memory.words(frame)
+    }
+
+    /// What `frame` is in use for; `None` if the machine has no such frame.
+    #[must_use]
+    pub fn owner(&self, frame: Frame) -> Option<Owner> {
+        self.memory.contains(frame).then(|| self.memory.stamp(frame).owner())
+    }
+
+    /// Frames that can be handed out now.
+    #[must_use]
+    pub fn free_frames(&self) -> u64 {
+        self.memory.free()
+    }
+
+    /// Frames that the machine has for use: [`Config::frames`].
+    #[must_use]
+    pub fn total_frames(&self) -> u64 {
+        self.memory.total()
+    }
+
+    /// Most frames that were in use at once, tables and PV chunks included.
+    #[must_use]
+    pub fn peak_used_frames(&self) -> u64 {
+        self.memory.usage().1
+    }
+
+    /// What the machine has seen so far. Exact when no CPU runs.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        let (stale_accesses, forbidden_entries) = self.ledger.counts();
+        let (in_use, peak, reused) = self.memory.usage();
+        let (history, switches) = self.doorbells.baton.as_ref().map_or((0, 0), Baton::history);
+        // ORD: Relaxed; counters, here and below.
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let mut report = Report {
+            seed: self.config.seed,
+            stale_accesses,
+            forbidden_entries,
+            pages_reused: reused,
+            searches: count(&self.searches),
+            searches_skipped: count(&self.skipped),
+            total_frames: self.memory.total(),
+            frames_in_use: [Owner::Data, Owner::PageTable, Owner::PvChunk, Owner::PmapRecord]
+                .map(|owner| in_use[owner as usize]),
+            peak_used_frames: peak,
+            history,
+            switches,
+            first_failures: self.ledger.first(),
+            ..Report::default()
+        };
+        for (index, cpu) in self.cpus.iter().enumerate() {
+            let counters = self.mmu(index).counters;
+            report.ipis += count(&cpu.sent);
+            report.ipis_taken += count(&cpu.taken);
+            report.tlb_hits += counters.hits;
+            report.tlb_misses += counters.misses;
+            report.structure_hits += counters.structure_hits;
+            report.faults += counters.faults;
+            report.speculative_fills += counters.speculative_fills;
+            report.evictions += counters.evictions;
+            report.invalidations += counters.invalidations;
+            report.stale_before_guarantee += counters.stale_before_guarantee;
+        }
+        report
+    }
+}
+
+// SAFETY: item by item. `direct_map` points into one allocation that lives as long as the machine, one
+// page per frame. `allocate_frame` pops frames that are in nobody's hands, each once. Invalidation is
+// done on the current CPU's `Mmu` before the return. A CPU that is interrupted serves before its next
+// access (`poll`, at most `interrupt_delay` of them later, which is the hardware's freedom too: an
+// interrupt in flight has not arrived yet, and nothing is acknowledged before it is served), whenever
+// it waits, or through its proxy (INV-M-8). The locks exclude. A participant is chosen by the current
+// CPU, which one thread is at a time, and that binding is what makes `current_cpu` stable and unique.
+unsafe impl Machine for SimMachine {
+    type RawMutex = RawMutex;
+    type RawRwLock = RawRwLock;
+    type Scheduler = SimScheduler;
+
+    fn memory(&self) -> &[FrameRange] {
+        self.memory.ranges()
+    }
+
+    fn kernel_window(&self) -> VirtRange {
+        VirtRange::new(KERNEL_WINDOW, KERNEL_WINDOW.wrapping_add(KERNEL_PAGES * PAGE_SIZE))
+            .expect("the window is page aligned")
+    }
+
+    #[inline]
+    fn direct_map(&self, frame: Frame) -> NonNull<u8> {
+        self.memory.direct_map(frame)
+    }
+
+    fn allocate_frame(&self, purpose: FrameUse) -> Option<Frame> {
+        context::point(Event::Frame);
+        self.memory.allocate(purpose.into(), true)
+    }
+
+    unsafe fn free_frame(&self, frame: Frame, purpose: FrameUse) {
+        context::point(Event::Frame);
+        self.free(frame, purpose.into());
+    }
+
+    fn cpu_count(&self) -> usize {
+        self.cpus.len()
+    }
+
+    /// # Panics
+    ///
+    /// If the calling thread is no CPU of this machine.
+    fn current_cpu(&self) -> CpuId {
+        CpuId::new(self.here()).expect("a machine has at most MAX_CPUS")
+    }
+
+    fn without_preemption<R>(&self, f: impl FnOnce() -> R) -> R {
+        // A thread is bound to its CPU.
+        f()
+    }
+
+    fn without_interrupts<R>(&self, f: impl FnOnce() -> R) -> R {
+        self.masked(self.here(), f)
+    }
+
+    fn shootdowns(&self) -> &Shootdowns {
+        &self.shootdowns
+    }
+
+    fn send_shootdown(&self, targets: &CpuSet) {
+        // ORD: Relaxed; a counter.
+        self.cpus[self.here()].sent.fetch_add(targets.len() as u64, Ordering::Relaxed);
+        for target in targets.iter() {
+            self.interrupt(target.index());
+        }
+    }
+
+    fn relax(&self) {
+        match context::cpu_of(self) {
+            Some(cpu) if !context::is_proxy() => self.relax_on(cpu),
+            _ => std::thread::yield_now(),
+        }
+    }
+
+    fn wake(&self, cpu: CpuId) {
+        self.doorbells.ring(cpu.index());
+    }
+
+    unsafe fn load_root(&self, root: Frame) {
+        let cpu = self.here();
+        if self.owner(root) != Some(Owner::PageTable) {
+            self.ledger.forbidden(|| {
+                std::format!("cpu {cpu} loads {root:?} as its root, which is {:?}", self.owner(root))
+            });
+        }
+        let mut mmu = self.mmu(cpu);
+        mmu.load_root(&self.memory, root);
+        // ORD: SeqCst; under the lock, and before any walk of the new tables: a checker that misses it
+        // searches a TLB that has nothing of them yet.
+        self.cpus[cpu].root.store(root.0, Ordering::SeqCst);
+    }
+
+    fn invalidate_page(&self, va: VirtAddr) {
+        self.mmu(self.here()).invalidate_page(&self.memory, va);
+    }
+
+    fn invalidate_non_global(&self) {
+        self.mmu(self.here()).invalidate_all(&self.memory, false);
+    }
+
+    fn invalidate_everything(&self) {
+        self.mmu(self.here()).invalidate_all(&self.memory, true);
+    }
+
+    #[inline]
+    fn participant(&self) -> &Participant<SimScheduler> {
+        &self.participants[self.here()]
+    }
+
+    #[inline]
+    fn point(&self) {
+        context::point(Event::Point);
+    }
+
+    fn guarantee(&self, guarantee: Guarantee) {
+        self.search_for(guarantee);
+    }
+}

@@ -1,0 +1,286 @@
+//! A system: everything that the address spaces of one machine share.
+
+use core::alloc::Layout;
+use core::ptr::{NonNull, null_mut};
+use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+
+use crossbeam_utils::CachePadded;
+
+use crate::addr::{Frame, USER_END, VirtAddr};
+use crate::cpuset::MAX_CPUS;
+use crate::error::{Shortage, SystemError};
+use crate::machine::{FrameUse, Machine};
+use crate::mutation::Switch;
+use crate::pmap::{Arena, Core, Pmap};
+use crate::pv::PvLocks;
+use crate::record::{PageRecord, Records};
+use crate::stats::{self, Counters, Statistics};
+
+/// First PML4 slot of the kernel half.
+pub(crate) const KERNEL_SLOT: usize = 256;
+
+/// What one CPU has to itself.
+pub(crate) struct PerCpu<M: Machine> {
+    counters: Counters,
+    /// The address space that is current on this CPU; only the CPU itself looks.
+    pub(crate) current: AtomicPtr<Core<M>>,
+}
+
+/// The pmap of one machine: page records, PV-list locks, the kernel's page tables, and the address
+/// spaces made from them. Two systems share nothing.
+///
+/// Lock order, outermost first: pmap lock (two: lower address first), then one PV-list lock. A DI section
+/// may begin with a pmap lock held; nobody waits for one inside a section or with either lock held
+/// (INV-P-2).
+pub struct System<M: Machine> {
+    // Dropped before the machine, whose memory they may live in.
+    records: Records,
+    per_cpu: NonNull<CachePadded<PerCpu<M>>>,
+    pv_locks: PvLocks<M>,
+    arena: Arena<M>,
+    kernel: NonNull<Core<M>>,
+    mutation: Switch,
+    #[cfg(feature = "std")]
+    owned_storage: Option<(NonNull<u8>, Layout)>,
+    machine: M,
+}
+
+// SAFETY: the pointers are to shared, atomic state that lives as long as the system.
+unsafe impl<M: Machine + Send> Send for System<M> {}
+// SAFETY: as above; Machine is Sync.
+unsafe impl<M: Machine> Sync for System<M> {}
+
+fn layouts<M: Machine>(machine: &M) -> Result<(Layout, usize), SystemError> {
+    let overflow = |_| SystemError::BadMemory;
+    let per_cpu = Layout::array::<CachePadded<PerCpu<M>>>(machine.cpu_count()).map_err(overflow)?;
+    let records = Layout::array::<PageRecord>(Records::needed(machine.memory())).map_err(overflow)?;
+    per_cpu.extend(records).map_err(overflow)
+}
+
+fn check<M: Machine>(machine: &M) -> Result<(), SystemError> {
+    let cpus = machine.cpu_count();
+    if cpus == 0 || cpus > MAX_CPUS {
+        return Err(SystemError::CpuCount(cpus));
+    }
+    let mut end = 0;
+    for range in machine.memory() {
+        let ascending = range.start.0 >= end && range.count > 0;
+        end = range.start.0.checked_add(range.count).filter(|_| ascending).ok_or(SystemError::BadMemory)?;
+    }
+    if end == 0 {
+        return Err(SystemError::BadMemory);
+    }
+    let window = machine.kernel_window();
+    let kernel_half = VirtAddr(!(USER_END.0 - 1));
+    if window.start() < kernel_half && !window.is_empty() {
+        return Err(SystemError::BadKernelWindow);
+    }
+    Ok(())
+}
+
+impl<M: Machine> System<M> {
+    /// Size and alignment of the memory that [`with_storage`](Self::with_storage) needs for `machine`.
+    ///
+    /// # Errors
+    ///
+    /// [`SystemError::BadMemory`] if the machine's memory does not fit the address space.
+    pub fn storage_layout(machine: &M) -> Result<Layout, SystemError> {
+        layouts(machine).map(|(layout, _)| layout)
+    }
+
+    /// Sets up a system whose records live in `storage`. To be called once, on the boot CPU, before
+    /// others use the system.
+    ///
+    /// # Errors
+    ///
+    /// [`SystemError`]; nothing is left behind but frames of the machine, which the caller drops.
+    ///
+    /// # Safety
+    ///
+    /// `storage` is valid for reads and writes as [`storage_layout`](Self::storage_layout) says, is used
+    /// by nobody else, and outlives the system.
+    pub unsafe fn with_storage(machine: M, storage: NonNull<[u8]>) -> Result<Self, SystemError> {
+        check(&machine)?;
+        let (layout, records_at) = layouts(&machine)?;
+        let base = storage.cast::<u8>();
+        if storage.len() < layout.size() || !base.as_ptr().addr().is_multiple_of(layout.align()) {
+            return Err(SystemError::BadStorage);
+        }
+        let per_cpu = base.cast::<CachePadded<PerCpu<M>>>();
+        for cpu in 0..machine.cpu_count() {
+            let new = PerCpu { counters: Counters::default(), current: AtomicPtr::new(null_mut()) };
+            // SAFETY: the storage begins with an array of cpu_count() of these, by `layouts`.
+            unsafe { per_cpu.add(cpu).write(CachePadded::new(new)) };
+        }
+        // SAFETY: the records' array begins at this offset, by `layouts`; the rest is the caller's promise.
+        let records = unsafe { Records::lay_out(machine.memory(), base.add(records_at).cast()) };
+        let arena = Arena::new();
+        let root = machine.allocate_frame(FrameUse::PageTable).ok_or(Shortage)?;
+        let kernel = arena.allocate(&machine, root, 1, true)?;
+        let system = Self {
+            records,
+            per_cpu,
+            pv_locks: PvLocks::new(),
+            arena,
+            kernel,
+            mutation: Switch::default(),
+            #[cfg(feature = "std")]
+            owned_storage: None,
+            machine,
+        };
+        // The thread that sets the system up need not be a CPU yet: the first one gets the account.
+        let tables = 1 + system.make_kernel_tables()?;
+        if let Some(first) = system.per_cpu().first() {
+            // ORD: Relaxed; counts order nothing.
+            first.counters.pt_pages_allocated.fetch_add(tables, Ordering::Relaxed);
+        }
+        Ok(system)
+    }
+
+    /// As [`with_storage`](Self::with_storage), with storage from the heap.
+    ///
+    /// # Errors
+    ///
+    /// [`SystemError`].
+    #[cfg(feature = "std")]
+    pub fn new(machine: M) -> Result<Self, SystemError> {
+        check(&machine)?;
+        let layout = Self::storage_layout(&machine)?;
+        // SAFETY: the layout is not empty, since a machine has at least one CPU.
+        let Some(base) = NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) }) else {
+            std::alloc::handle_alloc_error(layout)
+        };
+        let storage = NonNull::slice_from_raw_parts(base, layout.size());
+        // SAFETY: allocated as the layout says, ours alone, and freed only when the system is dropped.
+        match unsafe { Self::with_storage(machine, storage) } {
+            Ok(mut system) => {
+                system.owned_storage = Some((base, layout));
+                Ok(system)
+            }
+            Err(error) => {
+                // SAFETY: allocated above with this layout; with_storage failed and keeps nothing.
+                unsafe { std::alloc::dealloc(base.as_ptr(), layout) };
+                Err(error)
+            }
+        }
+    }
+
+    /// The machine.
+    #[must_use]
+    pub fn machine(&self) -> &M {
+        &self.machine
+    }
+
+    /// The record of the page at `frame`; `None` outside the machine's memory.
+    #[must_use]
+    pub fn page(&self, frame: Frame) -> Option<&PageRecord> {
+        self.records.get(self.machine.memory(), frame)
+    }
+
+    /// The record of the page at `frame` if its mappings are managed.
+    pub(crate) fn managed_page(&self, frame: Frame) -> Option<&PageRecord> {
+        self.page(frame).filter(|page| page.is_managed())
+    }
+
+    pub(crate) fn pages(&self) -> &[PageRecord] {
+        self.records.all()
+    }
+
+    pub(crate) fn pv_locks(&self) -> &PvLocks<M> {
+        &self.pv_locks
+    }
+
+    pub(crate) fn kernel(&self) -> &Core<M> {
+        // SAFETY: cores are type-stable (INV-P-1) and live as long as the machine's memory.
+        unsafe { self.kernel.as_ref() }
+    }
+
+    pub(crate) fn arena(&self) -> &Arena<M> {
+        &self.arena
+    }
+
+    pub(crate) fn mutation(&self) -> &Switch {
+        &self.mutation
+    }
+
+    /// Switches a safety mechanism off, or all on again. For tests of the tests.
+    #[cfg(feature = "mutations")]
+    pub fn set_mutation(&self, mutation: Option<crate::mutation::Mutation>) {
+        self.mutation.set(mutation);
+    }
+
+    pub(crate) fn per_cpu(&self) -> &[CachePadded<PerCpu<M>>] {
+        // SAFETY: `with_storage` initialised cpu_count() of them, which live as long as the system.
+        unsafe { core::slice::from_raw_parts(self.per_cpu.as_ptr(), self.machine.cpu_count()) }
+    }
+
+    /// Adds to a counter of the current CPU.
+    pub(crate) fn count(&self, which: impl FnOnce(&Counters) -> &AtomicU64, amount: u64) {
+        if let Some(cpu) = self.per_cpu().get(self.machine.current_cpu().index()) {
+            // ORD: Relaxed; counts order nothing.
+            which(&cpu.counters).fetch_add(amount, Ordering::Relaxed);
+        }
+    }
+
+    /// What has happened so far.
+    #[must_use]
+    pub fn statistics(&self) -> Statistics {
+        stats::sum(self.per_cpu().iter().map(|cpu| &cpu.counters))
+    }
+
+    /// A new, empty address space (`pmap_pinit`).
+    ///
+    /// # Errors
+    ///
+    /// [`Shortage`] if there is no frame for the root table.
+    pub fn create(&self) -> Result<Pmap<'_, M>, Shortage> {
+        let root = self.machine.allocate_frame(FrameUse::PageTable).ok_or(Shortage)?;
+        let core = match self.arena.allocate(&self.machine, root, 1, false) {
+            Ok(core) => core,
+            Err(shortage) => {
+                // SAFETY: allocated above, used by nobody yet.
+                unsafe { self.machine.free_frame(root, FrameUse::PageTable) };
+                return Err(shortage);
+            }
+        };
+        self.count(|c| &c.pt_pages_allocated, 1);
+        // The kernel half never changes after set-up: its upper tables exist already.
+        for index in KERNEL_SLOT..512 {
+            let entry = self.slot(self.kernel().root(), index).load();
+            if entry.is_present() {
+                self.slot(root, index).create(entry);
+            }
+        }
+        // SAFETY: cores are type-stable (INV-P-1).
+        Ok(Pmap::from_core(self, unsafe { core.as_ref() }))
+    }
+
+    /// Frees the root and the core of an address space that maps nothing and is active nowhere.
+    pub(crate) fn release(&self, core: &Core<M>) {
+        let root = core.root();
+        debug_assert_eq!(core.resident(), 1, "only the root is left of a released address space");
+        debug_assert!(core.lock().chunks.is_empty(), "no PV entry is left of a released address space");
+        self.arena.free(core);
+        self.count(|c| &c.pt_pages_freed, 1);
+        // SAFETY: allocated by `create` for this purpose; every CPU that had it loaded has loaded another
+        // root since, which empties its TLB and paging-structure caches of this one.
+        unsafe { self.machine.free_frame(root, FrameUse::PageTable) };
+    }
+}
+
+impl<M: Machine> Drop for System<M> {
+    fn drop(&mut self) {
+        // Per-CPU state and records are atomics and need no drop of their own.
+        #[cfg(feature = "std")]
+        if let Some((base, layout)) = self.owned_storage.take() {
+            // SAFETY: allocated by `new` with this layout; nobody can reach the records any more.
+            unsafe { std::alloc::dealloc(base.as_ptr(), layout) };
+        }
+    }
+}
+
+impl<M: Machine> core::fmt::Debug for System<M> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("System").field("statistics", &self.statistics()).finish_non_exhaustive()
+    }
+}

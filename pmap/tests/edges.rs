@@ -1,0 +1,197 @@
+//! Edges of the interface: errors, exhaustion, kernel mappings, activation.
+
+mod support;
+
+use pmap::sim::{Adversary, Config, SimMachine};
+use pmap::{
+    Access, EnterError, EnterFlags, Frame, KernelMapError, Machine, PAGE_SIZE, Protection, Shortage, System,
+    SystemError, VirtAddr, VirtRange,
+};
+
+use support::{assert_clean, cpu, system};
+
+const READ_WRITE: Protection = Protection::READ.union(Protection::WRITE);
+
+fn small() -> Config {
+    Config { cpus: 2, frames: 128, adversary: Adversary::fierce(), ..Config::default() }
+}
+
+/// Runs `f` on CPU 0 of a fresh system, which must be clean afterwards.
+fn on_cpu(config: Config, f: impl FnOnce(&System<SimMachine>)) {
+    let system = system(config);
+    system.machine().run_cpu(cpu(0), || {
+        system.start_cpu();
+        f(&system);
+        system.activate_kernel();
+        assert_clean(&system);
+        system.stop_cpu();
+    });
+}
+
+#[test]
+fn bad_requests_are_refused() {
+    on_cpu(small(), |system| {
+        let space = system.create().unwrap();
+        let frame = system.machine().allocate_data_frame(true).unwrap();
+        let enter = |va, prot, access| space.enter(VirtAddr(va), frame, prot, access, EnterFlags::empty());
+        assert_eq!(
+            enter(0x8000_0000_0000, READ_WRITE, Access::Read),
+            Err(EnterError::NotUser(VirtAddr(0x8000_0000_0000)))
+        );
+        assert_eq!(enter(0x1000, Protection::READ, Access::Write), Err(EnterError::AccessNotPermitted));
+        assert_eq!(enter(0x1000, Protection::WRITE, Access::Write), Err(EnterError::AccessNotPermitted));
+        let far =
+            space.enter(VirtAddr(0x1000), Frame(1 << 41), READ_WRITE, Access::Read, EnterFlags::empty());
+        assert_eq!(far, Err(EnterError::FrameTooLarge));
+        assert_eq!(space.resident_count(), 1);
+        assert!(space.extract(VirtAddr(0xffff_8000_0000_0000)).is_none());
+        assert!(!system.unhold(system.page(frame).unwrap()), "nothing was held");
+        system.machine().free_data_frame(frame);
+    });
+}
+
+#[test]
+fn an_address_space_in_use_cannot_be_destroyed() {
+    on_cpu(small(), |system| {
+        let space = system.create().unwrap();
+        space.activate();
+        let space = space.destroy().expect_err("current on this CPU").pmap;
+        system.activate_kernel();
+        space.destroy().expect("current nowhere");
+    });
+}
+
+/// Whatever allocation fails, `enter` either succeeds or changes nothing.
+#[test]
+fn every_shortage_leaves_things_as_they_were() {
+    for spare in 0..8 {
+        on_cpu(small(), |system| {
+            let machine = system.machine();
+            let space = system.create().unwrap();
+            let frame = machine.allocate_data_frame(true).unwrap();
+            let mut hoard = Vec::new();
+            while machine.free_frames() > spare {
+                hoard.push(machine.allocate_data_frame(false).unwrap());
+            }
+            let before = (space.resident_count(), machine.free_frames(), system.statistics().pv_entries);
+            let va = VirtAddr(0x1234_5678_9000);
+            let result = space.enter(va, frame, READ_WRITE, Access::Write, EnterFlags::empty());
+            // A chunk of PV entries and three tables.
+            assert_eq!(result.is_ok(), spare >= 4, "{spare} frames to spare");
+            if result.is_err() {
+                assert_eq!(result, Err(EnterError::Shortage));
+                let after = (space.resident_count(), machine.free_frames(), system.statistics().pv_entries);
+                assert_eq!(after, before);
+                assert!(space.extract(va).is_none());
+                assert!(!space.enter_quick(va, frame, Protection::READ));
+            }
+            assert_clean(system);
+            if spare == 0 {
+                assert_eq!(system.create().err(), Some(Shortage));
+            }
+            space.destroy().unwrap();
+            hoard.into_iter().chain([frame]).for_each(|f| machine.free_data_frame(f));
+            assert_eq!(system.statistics().pv_chunks, 0, "no chunk is left behind");
+        });
+    }
+}
+
+#[test]
+fn unmanaged_pages_have_no_reverse_map() {
+    on_cpu(small(), |system| {
+        let space = system.create().unwrap();
+        let frame = system.machine().allocate_data_frame(true).unwrap();
+        let page = system.page(frame).unwrap();
+        page.set_unmanaged(true);
+        space.enter(VirtAddr(0x1000), frame, READ_WRITE, Access::Read, EnterFlags::empty()).unwrap();
+        assert!(!system.page_is_mapped(page));
+        assert!(space.extract_and_hold(VirtAddr(0x1000), Protection::READ).is_none());
+        space.activate();
+        space.remove_pages().unwrap();
+        assert!(space.extract(VirtAddr(0x1000)).is_some(), "remove_pages goes by PV entries");
+        space.remove(VirtRange::user());
+        page.set_unmanaged(false);
+        system.machine().free_data_frame(frame);
+        system.activate_kernel();
+        space.destroy().unwrap();
+    });
+}
+
+#[test]
+fn kernel_mappings_are_seen_and_vanish_everywhere() {
+    on_cpu(small(), |system| {
+        let machine = system.machine();
+        let window = machine.kernel_window();
+        let frames: Vec<_> = (0..3).map(|_| machine.allocate_data_frame(true).unwrap()).collect();
+        let va = |i: u64| window.start().wrapping_add(i * PAGE_SIZE);
+        system.qenter(va(0), &frames).unwrap();
+        for (i, frame) in frames.iter().enumerate() {
+            machine.supervisor_write(va(i as u64), 7 + i as u64).unwrap();
+            let word = &machine.frame_words(*frame)[0];
+            assert_eq!(word.load(std::sync::atomic::Ordering::Relaxed), 7 + i as u64);
+            assert!(machine.read(va(i as u64)).is_err(), "user mode has no access");
+        }
+        // Other frames at the same addresses: the old translations are global and must go.
+        let swapped = [frames[1], frames[0]];
+        system.qenter(va(0), &swapped).unwrap();
+        assert_eq!(machine.supervisor_read(va(0)), Ok(8));
+        system.qremove(va(0), 3).unwrap();
+        assert!((0..3).all(|i| machine.supervisor_read(va(i)).is_err()));
+        system.kenter(va(5), frames[2], Protection::READ).unwrap();
+        assert_eq!(machine.supervisor_read(va(5)), Ok(9));
+        system.kremove(va(5)).unwrap();
+        machine.invalidate_page(va(5));
+        assert!(machine.supervisor_read(va(5)).is_err());
+        let outside = window.end();
+        assert_eq!(system.qenter(outside, &frames), Err(KernelMapError::OutsideWindow(outside)));
+        assert_eq!(system.qremove(va(0), usize::MAX), Err(KernelMapError::OutsideWindow(va(0))));
+        frames.into_iter().for_each(|f| machine.free_data_frame(f));
+    });
+}
+
+/// The address space is active on one CPU only: no interrupt is sent.
+#[test]
+fn a_cpu_that_does_not_run_the_address_space_is_left_alone() {
+    let system = system(small());
+    let machine = system.machine();
+    let ready = std::sync::atomic::AtomicUsize::new(0);
+    machine
+        .run_cpus(|id| {
+            use std::sync::atomic::Ordering;
+            system.start_cpu();
+            ready.fetch_add(1, Ordering::AcqRel);
+            machine.wake_all();
+            machine.wait_until(|| ready.load(Ordering::Acquire) >= 2);
+            if id == cpu(0) {
+                let space = system.create().unwrap();
+                space.activate();
+                let frame = machine.allocate_data_frame(true).unwrap();
+                for _ in 0..10 {
+                    space
+                        .enter(VirtAddr(0x1000), frame, READ_WRITE, Access::Write, EnterFlags::empty())
+                        .unwrap();
+                    machine.write(VirtAddr(0x1000), 1).unwrap();
+                    space.remove(VirtRange::user());
+                }
+                machine.free_data_frame(frame);
+                system.activate_kernel();
+                space.destroy().unwrap();
+                ready.fetch_add(1, Ordering::AcqRel);
+                machine.wake_all();
+            }
+            machine.wait_until(|| ready.load(Ordering::Acquire) == 3);
+            system.stop_cpu();
+        })
+        .unwrap();
+    assert_eq!(system.statistics().shootdown_ipis, 0);
+    assert!(system.statistics().shootdowns_local_only >= 10);
+}
+
+#[test]
+fn a_system_needs_a_sensible_machine() {
+    let machine = SimMachine::new(Config { frames: pmap::sim::MIN_FRAMES, ..Config::default() }).unwrap();
+    match System::new(machine) {
+        Ok(system) => drop(system),
+        Err(error) => assert_eq!(error, SystemError::Shortage),
+    }
+}

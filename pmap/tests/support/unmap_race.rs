@@ -1,0 +1,107 @@
+//! The scene that delayed invalidation is about, on three CPUs: one maps and unmaps ranges of an address space,
+//! one runs user code in it, and one takes pages away, reusing each at once.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use gencount::Implementation;
+use pmap::sim::{Config, Report, SimMachine};
+use pmap::{Access, EnterFlags, Frame, Protection, System, VirtAddr, VirtRange};
+
+use crate::support::{cpu, deterministic, system};
+
+const PAGES: usize = 6;
+const BASE: u64 = 0x7000_0000;
+
+fn va(page: usize) -> VirtAddr {
+    VirtAddr(BASE + page as u64 * 0x1000)
+}
+
+/// Frames by page; 0 is none. Whoever takes a frame out of its place frees it.
+struct Pages([AtomicU64; PAGES]);
+
+impl Pages {
+    fn take(&self, page: usize) -> Option<Frame> {
+        let frame = self.0[page].swap(0, Ordering::AcqRel);
+        (frame != 0).then_some(Frame(frame))
+    }
+}
+
+/// Plays up to `rounds` of the scene, and no further than to the first thing that must not be; returns what the
+/// machine saw. `prepare` gets the system first.
+pub(crate) fn play(
+    seed: u64,
+    di: Implementation,
+    rounds: u64,
+    prepare: impl FnOnce(&System<SimMachine>),
+) -> Report {
+    let system = system(Config { di, ..deterministic(3, 256, seed) });
+    prepare(&system);
+    let space = system.machine().run_cpu(cpu(0), || {
+        system.start_cpu();
+        system.create().expect("memory")
+    });
+    let pages = Pages(std::array::from_fn(|_| AtomicU64::new(0)));
+    let over = AtomicBool::new(false);
+    let machine = system.machine();
+    let range = VirtRange::new(va(0), va(PAGES)).expect("aligned");
+    let read_write = Protection::READ | Protection::WRITE;
+
+    let unmapper = || {
+        space.activate();
+        for _ in 0..rounds {
+            if !machine.report().is_clean() {
+                break;
+            }
+            for page in 0..PAGES {
+                let Some(frame) = machine.allocate_data_frame(true) else { continue };
+                space.enter(va(page), frame, read_write, Access::Write, EnterFlags::empty()).expect("memory");
+                pages.0[page].store(frame.0, Ordering::Release);
+            }
+            for page in 0..PAGES {
+                let _ = machine.write(va(page), page as u64);
+            }
+            space.remove(range);
+            (0..PAGES).filter_map(|page| pages.take(page)).for_each(|frame| machine.free_data_frame(frame));
+        }
+        over.store(true, Ordering::Release);
+    };
+    let user = || {
+        space.activate();
+        while !over.load(Ordering::Acquire) {
+            for page in 0..PAGES {
+                let _ = machine.write(va(page), !0);
+                let _ = machine.read(va(page));
+            }
+        }
+    };
+    let thief = || {
+        let mut page = 0;
+        while !over.load(Ordering::Acquire) {
+            page = (page + 1) % PAGES;
+            if let Some(frame) = pages.take(page) {
+                system.remove_all(system.page(frame).expect("managed memory"));
+                machine.free_data_frame(frame);
+            } else {
+                pmap::Machine::relax(machine);
+            }
+        }
+    };
+    let scene = |id: pmap::CpuId| {
+        system.start_cpu();
+        match id.index() {
+            0 => unmapper(),
+            1 => user(),
+            _ => thief(),
+        }
+        system.stop_cpu();
+    };
+    machine.run_cpus(scene).expect("all CPUs are free");
+    machine.run_cpu(cpu(0), || {
+        system.start_cpu();
+        space.destroy().expect("active nowhere");
+        let mut errors = Vec::new();
+        system.audit(|error| errors.push(error.to_string()));
+        assert!(errors.is_empty(), "{errors:?}");
+    });
+    machine.report()
+}
