@@ -167,7 +167,8 @@ struct Count {
 impl<M: Machine> System<M> {
     /// Checks the whole structure and reports each error. Returns their number.
     ///
-    /// For a system on which nothing else happens; see the module's documentation.
+    /// For a system on which nothing else happens; see the module's documentation. `report` is called with
+    /// locks of the pmap held and must not call it.
     pub fn audit(&self, mut report: impl FnMut(AuditError)) -> u64 {
         let mut errors = 0;
         let mut report = |error| {
@@ -177,6 +178,10 @@ impl<M: Machine> System<M> {
         let mut tables = 0;
         self.arena().for_each_live(|core| {
             let state = core.lock();
+            // It may have ended before we had the lock, and its root be something else now.
+            if !core.is_live() {
+                return;
+            }
             let mut count = Count::default();
             self.audit_table(core, core.root(), ROOT_LEVEL, VirtAddr(0), &mut count, &mut report);
             tables += count.tables;

@@ -24,6 +24,8 @@ errors! {
     /// The machine had no frame for a page-table page or a chunk of PV entries. Nothing has changed:
     /// free memory and try again.
     Shortage => "no frame for page tables or PV entries: free memory and try again";
+    /// The page has managed mappings: remove them first.
+    StillMapped => "the page has managed mappings: remove them first, with remove_all";
     /// `remove_pages` needs an address space that is current on the calling CPU and nowhere else.
     ActiveElsewhere => "the address space is not current here, or is active on another CPU too: use remove";
 }
@@ -38,8 +40,35 @@ pub enum EnterError {
     NotUser(VirtAddr),
     /// The rights asked for are empty or do not include the access that is to follow.
     AccessNotPermitted,
-    /// The frame's number does not fit a page-table entry.
-    FrameTooLarge,
+    /// See [`FrameError`].
+    Frame(FrameError),
+}
+
+/// Why a frame cannot be mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FrameError {
+    /// Its number does not fit a page-table entry.
+    TooLarge,
+    /// It holds a page table, PV entries or records of the pmap itself.
+    PmapsOwn,
+}
+
+impl fmt::Display for FrameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TooLarge => "the frame lies above the 52-bit physical address space",
+            Self::PmapsOwn => "the frame holds structures of the pmap: map only frames that are yours",
+        })
+    }
+}
+
+impl core::error::Error for FrameError {}
+
+impl From<FrameError> for EnterError {
+    fn from(error: FrameError) -> Self {
+        Self::Frame(error)
+    }
 }
 
 impl fmt::Display for EnterError {
@@ -50,7 +79,7 @@ impl fmt::Display for EnterError {
             Self::AccessNotPermitted => {
                 f.write_str("the rights do not include the access: pass READ at least")
             }
-            Self::FrameTooLarge => f.write_str("the frame lies above the 52-bit physical address space"),
+            Self::Frame(error) => error.fmt(f),
         }
     }
 }
@@ -85,6 +114,14 @@ impl core::error::Error for NotWired {}
 pub enum KernelMapError {
     /// The address lies outside the kernel window, or is not page aligned.
     OutsideWindow(VirtAddr),
+    /// See [`FrameError`].
+    Frame(FrameError),
+}
+
+impl From<FrameError> for KernelMapError {
+    fn from(error: FrameError) -> Self {
+        Self::Frame(error)
+    }
 }
 
 impl fmt::Display for KernelMapError {
@@ -93,6 +130,7 @@ impl fmt::Display for KernelMapError {
             Self::OutsideWindow(va) => {
                 write!(f, "{va} is not a page of the machine's kernel window")
             }
+            Self::Frame(error) => error.fmt(f),
         }
     }
 }
@@ -113,6 +151,8 @@ pub enum SystemError {
     BadStorage,
     /// The kernel window is not page aligned in the kernel half.
     BadKernelWindow,
+    /// Another system uses the machine: a machine has one.
+    MachineInUse,
 }
 
 impl fmt::Display for SystemError {
@@ -124,6 +164,9 @@ impl fmt::Display for SystemError {
             Self::CpuCount(n) => write!(f, "a machine has 1 to {} CPUs, this one {n}", crate::MAX_CPUS),
             Self::BadMemory => f.write_str("memory ranges must be disjoint, ascending and not empty"),
             Self::BadStorage => f.write_str("the storage does not fit System::storage_layout"),
+            Self::MachineInUse => {
+                f.write_str("another system uses the machine: drop it, or make another machine")
+            }
             Self::BadKernelWindow => f.write_str("the kernel window must lie in the kernel half"),
         }
     }

@@ -106,7 +106,7 @@ impl Freed {
             // SAFETY: the frame came from allocate_frame(PageTable); it was unlinked from its address
             // space and went through the flush that this value comes from, so neither software nor
             // hardware refers to it; each chain is walked once because `self` is consumed.
-            unsafe { system.machine().free_frame(frame, FrameUse::PageTable) };
+            unsafe { system.free_frame(frame, FrameUse::PageTable) };
         }
     }
 

@@ -27,7 +27,9 @@ mod table;
 pub use addr::{Frame, FrameRange, PAGE_SHIFT, PAGE_SIZE, PhysAddr, USER_END, VirtAddr, VirtRange};
 pub use audit::AuditError;
 pub use cpuset::{AtomicCpuSet, CpuId, CpuSet, MAX_CPUS};
-pub use error::{ActiveElsewhere, EnterError, KernelMapError, NotWired, Shortage, SystemError};
+pub use error::{
+    ActiveElsewhere, EnterError, FrameError, KernelMapError, NotWired, Shortage, StillMapped, SystemError,
+};
 pub use machine::{FrameUse, Guarantee, Machine};
 pub use pmap::{DestroyError, Pmap};
 pub use protection::{Access, EnterFlags, Protection};

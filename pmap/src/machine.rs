@@ -30,7 +30,7 @@ pub enum FrameUse {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Guarantee {
     /// No CPU holds a translation of an address in `range` of the address space with page-table root
-    /// `root`. Stated with the pmap lock held.
+    /// `root`. Stated with the pmap lock held, but for the kernel's, whose window has no lock.
     Unmapped {
         /// Root table of the address space.
         root: Frame,
@@ -40,7 +40,8 @@ pub enum Guarantee {
     /// No CPU holds a translation in `range` that maps another frame than the page tables do now, or
     /// that can be used for more than they permit now. A translation that is writable but not yet
     /// dirty cannot be written through without a new walk (Intel SDM vol. 3, 4.10.2.3 and 4.8) and so
-    /// permits no store. Stated with the pmap lock held.
+    /// permits no store; one that is dirty where the entry is not would lose the dirty bit of the next
+    /// store. Stated with the pmap lock held.
     Restricted {
         /// Root table of the address space.
         root: Frame,
@@ -89,9 +90,9 @@ pub enum Guarantee {
 pub unsafe trait Machine: Sized + Sync {
     /// Mutual exclusion for the pmap lock and the PV-chunk-list lock. A thread that waits for it must
     /// serve shootdowns meanwhile (with interrupts enabled it does so by itself).
-    type RawMutex: lock_api::RawMutex;
+    type RawMutex: lock_api::RawMutex + Send + Sync;
     /// Reader-writer lock for the PV lists; the same rule for waiters.
-    type RawRwLock: lock_api::RawRwLock;
+    type RawRwLock: lock_api::RawRwLock + Send + Sync;
     /// Blocks threads that wait for delayed invalidations.
     type Scheduler: Scheduler;
 

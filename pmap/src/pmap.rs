@@ -9,7 +9,7 @@ use lock_api::{Mutex, MutexGuard};
 use crate::addr::{Frame, PAGE_SIZE, VirtRange};
 use crate::cpuset::AtomicCpuSet;
 use crate::error::Shortage;
-use crate::machine::{FrameUse, Machine};
+use crate::machine::Machine;
 use crate::pv::ChunkList;
 use crate::system::System;
 
@@ -120,10 +120,11 @@ impl<M: Machine> Arena<M> {
         Self { lists: Mutex::new(Lists { free: None, all: None }) }
     }
 
-    /// A core with this root, live, with `resident` pages counted already.
+    /// A core with this root, live, with `resident` pages counted already. `page` gives a fresh page that never
+    /// goes back, if one is needed.
     pub(crate) fn allocate(
         &self,
-        machine: &M,
+        page: impl FnOnce() -> Option<NonNull<u8>>,
         root: Frame,
         resident: u64,
         kernel: bool,
@@ -131,10 +132,7 @@ impl<M: Machine> Arena<M> {
         let mut lists = self.lists.lock();
         let core = match lists.free {
             Some(core) => core,
-            None => {
-                let frame = machine.allocate_frame(FrameUse::PmapRecord).ok_or(Shortage)?;
-                lists.carve(machine.direct_map(frame))
-            }
+            None => lists.carve(page().ok_or(Shortage)?),
         };
         // SAFETY: INV-P-1.
         let it = unsafe { core.as_ref() };
@@ -151,11 +149,16 @@ impl<M: Machine> Arena<M> {
     /// Takes back a core whose address space is gone. The caller holds no reference into it afterwards.
     pub(crate) fn free(&self, core: &Core<M>) {
         let mut lists = self.lists.lock();
-        // ORD: Release pairs with `is_live`.
-        core.live.store(false, Ordering::Release);
         // ORD: Relaxed; the free list is protected by the arena's lock.
         core.next_free.store(lists.free.map_or(null_mut(), NonNull::as_ptr), Ordering::Relaxed);
         lists.free = Some(NonNull::from(core));
+    }
+
+    /// Ends the life of the address space, for readers that hold the lock of a core that they found live.
+    pub(crate) fn end(core: &Core<M>) {
+        let _state = core.lock();
+        // ORD: Release pairs with `is_live`.
+        core.live.store(false, Ordering::Release);
     }
 
     /// Calls `f` with every live core. Address spaces come and go meanwhile.
@@ -250,21 +253,27 @@ impl<'s, M: Machine> Pmap<'s, M> {
         if !self.core.active.load(Ordering::SeqCst).is_empty() {
             return Err(DestroyError { pmap: self });
         }
-        self.remove(VirtRange::user());
-        self.system.release(self.core);
+        self.take_down();
+        // Dropping would take it down again.
         core::mem::forget(self);
         Ok(())
     }
 }
 
+impl<M: Machine> Pmap<'_, M> {
+    fn take_down(&self) {
+        self.remove(VirtRange::user());
+        self.system.release(self.core);
+    }
+}
+
 impl<M: Machine> Drop for Pmap<'_, M> {
     /// Does what [`destroy`](Pmap::destroy) does. An address space that is still active cannot be taken down
-    /// safely: it is leaked, which `System::audit` reports.
+    /// safely: it stays, and its frames with it. Like every function of the pmap this needs a current CPU.
     fn drop(&mut self) {
         // ORD: SeqCst, as in `destroy`.
         if self.core.active.load(Ordering::SeqCst).is_empty() {
-            self.remove(VirtRange::user());
-            self.system.release(self.core);
+            self.take_down();
         }
     }
 }

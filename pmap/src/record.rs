@@ -16,6 +16,7 @@ const WRITEABLE: u32 = 1;
 const REFERENCED: u32 = 1 << 1;
 const IS_DIRTY: u32 = 1 << 2;
 const UNMANAGED: u32 = 1 << 3;
+const INTERNAL: u32 = 1 << 4;
 
 /// The record of one physical page.
 ///
@@ -79,7 +80,8 @@ impl PageRecord {
     }
 
     /// Whether the page is marked dirty. Set by the pmap whenever a dirty bit leaves a page table;
-    /// mappings that still exist are asked with [`System::is_modified`](crate::System::is_modified).
+    /// mappings that still exist are asked with [`System::is_modified`](crate::System::is_modified). Ask those
+    /// first: bits move from there to here.
     #[must_use]
     pub fn is_dirty(&self) -> bool {
         self.flag(IS_DIRTY)
@@ -133,8 +135,20 @@ impl PageRecord {
         !self.flag(UNMANAGED)
     }
 
-    /// Excludes the page from management, or takes it in again. Only while it has no mapping.
-    pub fn set_unmanaged(&self, unmanaged: bool) {
+    /// Whether the frame holds structures of the pmap itself.
+    pub(crate) fn is_internal(&self) -> bool {
+        self.flag(INTERNAL)
+    }
+
+    pub(crate) fn set_internal(&self, internal: bool) {
+        if internal {
+            self.set(INTERNAL);
+        } else {
+            self.reset(INTERNAL);
+        }
+    }
+
+    pub(crate) fn set_unmanaged(&self, unmanaged: bool) {
         if unmanaged {
             self.set(UNMANAGED);
         } else {

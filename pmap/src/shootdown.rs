@@ -13,7 +13,7 @@
 //! each other both proceed; and every lock that is held across a shootdown is one whose waiters
 //! serve, which [`Machine`] demands of its lock types.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 
@@ -118,6 +118,8 @@ struct Request {
 /// The shootdown state of one machine: a request slot per CPU. See the module documentation.
 pub struct Shootdowns {
     cpus: [Cpu; MAX_CPUS],
+    /// A system uses the machine.
+    claimed: AtomicBool,
 }
 
 impl core::fmt::Debug for Shootdowns {
@@ -143,7 +145,20 @@ impl Shootdowns {
                     current: CachePadded::new(AtomicU64::new(NO_ROOT)),
                 }
             }; MAX_CPUS],
+            claimed: AtomicBool::new(false),
         }
+    }
+
+    /// Takes the machine for a system; false if another one has it.
+    pub(crate) fn claim(&self) -> bool {
+        // ORD: AcqRel pairs with `release`: what the last system did to the machine is over.
+        !self.claimed.swap(true, Ordering::AcqRel)
+    }
+
+    /// Ends a claim.
+    pub(crate) fn release(&self) {
+        // ORD: Release pairs with `claim`.
+        self.claimed.store(false, Ordering::Release);
     }
 
     /// Root that is current on `cpu`.
@@ -161,8 +176,15 @@ impl Shootdowns {
     }
 
     /// Serves every request that has reached the current CPU. To be called by the handler of the
-    /// shootdown interrupt, and by whoever waits with interrupts disabled. Returns whether there was any.
-    pub fn serve<M: Machine>(&self, machine: &M) -> bool {
+    /// shootdown interrupt, and by whoever waits with interrupts disabled; with preemption disabled in either
+    /// case. Returns whether there was any.
+    ///
+    /// An interrupt handler must not call the pmap otherwise: the CPU's own request may be under way.
+    pub fn serve<M: Machine>(machine: &M) -> bool {
+        machine.shootdowns().serve_on(machine)
+    }
+
+    fn serve_on<M: Machine>(&self, machine: &M) -> bool {
         let me = machine.current_cpu();
         // ORD: Acquire pairs with the initiator's Release insertion: its request is visible, and so are
         // the page-table stores before it.
@@ -226,7 +248,7 @@ impl Shootdowns {
         }
         // ORD: Acquire pairs with the Release removal in `serve`.
         while !slot.pending.load(Ordering::Acquire).is_empty() {
-            if !self.serve(machine) {
+            if !self.serve_on(machine) {
                 machine.relax();
             }
         }

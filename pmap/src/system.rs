@@ -114,20 +114,22 @@ impl<M: Machine> System<M> {
         }
         // SAFETY: the records' array begins at this offset, by `layouts`; the rest is the caller's promise.
         let records = unsafe { Records::lay_out(machine.memory(), base.add(records_at).cast()) };
-        let arena = Arena::new();
-        let root = machine.allocate_frame(FrameUse::PageTable).ok_or(Shortage)?;
-        let kernel = arena.allocate(&machine, root, 1, true)?;
-        let system = Self {
+        if !machine.shootdowns().claim() {
+            return Err(SystemError::MachineInUse);
+        }
+        let mut system = Self {
             records,
             per_cpu,
             pv_locks: PvLocks::new(),
-            arena,
-            kernel,
+            arena: Arena::new(),
+            kernel: NonNull::dangling(),
             mutation: Switch::default(),
             #[cfg(feature = "std")]
             owned_storage: None,
             machine,
         };
+        let root = system.allocate_frame(FrameUse::PageTable).ok_or(Shortage)?;
+        system.kernel = system.arena.allocate(|| system.page_for_cores(), root, 1, true)?;
         // The thread that sets the system up need not be a CPU yet: the first one gets the account.
         let tables = 1 + system.make_kernel_tables()?;
         if let Some(first) = system.per_cpu().first() {
@@ -234,12 +236,12 @@ impl<M: Machine> System<M> {
     ///
     /// [`Shortage`] if there is no frame for the root table.
     pub fn create(&self) -> Result<Pmap<'_, M>, Shortage> {
-        let root = self.machine.allocate_frame(FrameUse::PageTable).ok_or(Shortage)?;
-        let core = match self.arena.allocate(&self.machine, root, 1, false) {
+        let root = self.allocate_frame(FrameUse::PageTable).ok_or(Shortage)?;
+        let core = match self.arena.allocate(|| self.page_for_cores(), root, 1, false) {
             Ok(core) => core,
             Err(shortage) => {
                 // SAFETY: allocated above, used by nobody yet.
-                unsafe { self.machine.free_frame(root, FrameUse::PageTable) };
+                unsafe { self.free_frame(root, FrameUse::PageTable) };
                 return Err(shortage);
             }
         };
@@ -260,16 +262,54 @@ impl<M: Machine> System<M> {
         let root = core.root();
         debug_assert_eq!(core.resident(), 1, "only the root is left of a released address space");
         debug_assert!(core.lock().chunks.is_empty(), "no PV entry is left of a released address space");
+        // Takes the lock: whoever removed the last mapping has left it, its flush and its PV entries are done.
+        Arena::end(core);
         self.arena.free(core);
         self.count(|c| &c.pt_pages_freed, 1);
         // SAFETY: allocated by `create` for this purpose; every CPU that had it loaded has loaded another
         // root since, which empties its TLB and paging-structure caches of this one.
-        unsafe { self.machine.free_frame(root, FrameUse::PageTable) };
+        unsafe { self.free_frame(root, FrameUse::PageTable) };
+    }
+
+    /// A frame for the pmap's own use, which nobody can map.
+    pub(crate) fn allocate_frame(&self, purpose: FrameUse) -> Option<Frame> {
+        let frame = self.machine.allocate_frame(purpose)?;
+        if let Some(record) = self.page(frame) {
+            record.set_internal(true);
+        }
+        Some(frame)
+    }
+
+    /// Gives a frame back that [`allocate_frame`](Self::allocate_frame) gave.
+    ///
+    /// # Safety
+    ///
+    /// As [`Machine::free_frame`].
+    pub(crate) unsafe fn free_frame(&self, frame: Frame, purpose: FrameUse) {
+        if let Some(record) = self.page(frame) {
+            record.set_internal(false);
+        }
+        // SAFETY: the caller's promise.
+        unsafe { self.machine.free_frame(frame, purpose) };
+    }
+
+    fn page_for_cores(&self) -> Option<NonNull<u8>> {
+        self.allocate_frame(FrameUse::PmapRecord).map(|frame| self.machine.direct_map(frame))
+    }
+
+    /// Panics if `page` belongs to another system: its locks and its direct map would be the wrong ones.
+    #[track_caller]
+    pub(crate) fn assert_own(&self, page: &PageRecord) {
+        assert!(
+            self.records.all().as_ptr_range().contains(&core::ptr::from_ref(page)),
+            "the page record belongs to another system"
+        );
     }
 }
 
 impl<M: Machine> Drop for System<M> {
     fn drop(&mut self) {
+        self.machine.shootdowns().release();
         // Per-CPU state and records are atomics and need no drop of their own.
         #[cfg(feature = "std")]
         if let Some((base, layout)) = self.owned_storage.take() {

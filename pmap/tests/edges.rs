@@ -4,8 +4,8 @@ mod support;
 
 use pmap::sim::{Adversary, Config, SimMachine};
 use pmap::{
-    Access, EnterError, EnterFlags, Frame, KernelMapError, Machine, PAGE_SIZE, Protection, Shortage, System,
-    SystemError, VirtAddr, VirtRange,
+    Access, EnterError, EnterFlags, Frame, FrameError, KernelMapError, Machine, PAGE_SIZE, Protection,
+    Shortage, StillMapped, System, SystemError, VirtAddr, VirtRange,
 };
 
 use support::{assert_clean, cpu, system};
@@ -42,7 +42,16 @@ fn bad_requests_are_refused() {
         assert_eq!(enter(0x1000, Protection::WRITE, Access::Write), Err(EnterError::AccessNotPermitted));
         let far =
             space.enter(VirtAddr(0x1000), Frame(1 << 41), READ_WRITE, Access::Read, EnterFlags::empty());
-        assert_eq!(far, Err(EnterError::FrameTooLarge));
+        assert_eq!(far, Err(EnterError::Frame(FrameError::TooLarge)));
+        let wrapped = Frame((1 << 52) | frame.0);
+        assert!(!space.enter_quick(VirtAddr(0x1000), wrapped, READ_WRITE));
+        let window = system.machine().kernel_window().start();
+        assert_eq!(system.qenter(window, &[wrapped]), Err(KernelMapError::Frame(FrameError::TooLarge)));
+        let own = space.enter(VirtAddr(0x1000), space.root(), READ_WRITE, Access::Read, EnterFlags::empty());
+        assert_eq!(own, Err(EnterError::Frame(FrameError::PmapsOwn)));
+        assert!(!space.enter_quick(VirtAddr(0x1000), space.root(), READ_WRITE));
+        let own = system.kenter(window, space.root(), READ_WRITE);
+        assert_eq!(own, Err(KernelMapError::Frame(FrameError::PmapsOwn)));
         assert_eq!(space.resident_count(), 1);
         assert!(space.extract(VirtAddr(0xffff_8000_0000_0000)).is_none());
         assert!(!system.unhold(system.page(frame).unwrap()), "nothing was held");
@@ -102,7 +111,7 @@ fn unmanaged_pages_have_no_reverse_map() {
         let space = system.create().unwrap();
         let frame = system.machine().allocate_data_frame(true).unwrap();
         let page = system.page(frame).unwrap();
-        page.set_unmanaged(true);
+        system.set_unmanaged(page, true).unwrap();
         space.enter(VirtAddr(0x1000), frame, READ_WRITE, Access::Read, EnterFlags::empty()).unwrap();
         assert!(!system.page_is_mapped(page));
         assert!(space.extract_and_hold(VirtAddr(0x1000), Protection::READ).is_none());
@@ -110,7 +119,7 @@ fn unmanaged_pages_have_no_reverse_map() {
         space.remove_pages().unwrap();
         assert!(space.extract(VirtAddr(0x1000)).is_some(), "remove_pages goes by PV entries");
         space.remove(VirtRange::user());
-        page.set_unmanaged(false);
+        system.set_unmanaged(page, false).unwrap();
         system.machine().free_data_frame(frame);
         system.activate_kernel();
         space.destroy().unwrap();
@@ -147,6 +156,85 @@ fn kernel_mappings_are_seen_and_vanish_everywhere() {
         assert_eq!(system.qremove(va(0), usize::MAX), Err(KernelMapError::OutsideWindow(va(0))));
         frames.into_iter().for_each(|f| machine.free_data_frame(f));
     });
+}
+
+/// A page cannot change sides while it is mapped, and a mapping stays on the side on which it was made.
+#[test]
+fn management_does_not_change_under_a_mapping() {
+    on_cpu(small(), |system| {
+        let space = system.create().unwrap();
+        let frame = system.machine().allocate_data_frame(true).unwrap();
+        let page = system.page(frame).unwrap();
+        let enter = |prot| space.enter(VirtAddr(0x1000), frame, prot, Access::Read, EnterFlags::empty());
+        enter(READ_WRITE).unwrap();
+        assert_eq!(system.set_unmanaged(page, true), Err(StillMapped));
+        space.remove(VirtRange::user());
+        system.set_unmanaged(page, true).unwrap();
+        enter(READ_WRITE).unwrap();
+        system.set_unmanaged(page, false).unwrap();
+        enter(Protection::READ).unwrap();
+        assert!(!system.page_is_mapped(page));
+        assert_clean(system);
+        space.destroy().unwrap();
+        system.machine().free_data_frame(frame);
+    });
+}
+
+#[test]
+fn a_page_of_another_system_is_refused() {
+    let (one, two) = (system(small()), system(small()));
+    let foreign = two.page(Frame(5)).unwrap();
+    let refused = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| one.page_is_mapped(foreign)));
+    assert!(refused.is_err());
+}
+
+#[test]
+fn kernel_mappings_vanish_on_other_cpus_too() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    let system = system(small());
+    let machine = system.machine();
+    let va = machine.kernel_window().start();
+    let stage = AtomicUsize::new(0);
+    let reach = |n: usize| {
+        stage.store(n, Ordering::Release);
+        machine.wake_all();
+    };
+    let wait = |n: usize| machine.wait_until(|| stage.load(Ordering::Acquire) >= n);
+    machine
+        .run_cpus(|id| {
+            system.start_cpu();
+            if id == cpu(0) {
+                let frames = [(); 2].map(|()| machine.allocate_data_frame(true).unwrap());
+                system.qenter(va, &frames[..1]).unwrap();
+                machine.supervisor_write(va, 1).unwrap();
+                reach(1);
+                wait(2);
+                // The other CPU has cached the page.
+                system.qenter(va, &frames[1..]).unwrap();
+                machine.supervisor_write(va, 2).unwrap();
+                reach(3);
+                wait(4);
+                // The other CPU is out of service, and still has the translation in its TLB.
+                system.qremove(va, 1).unwrap();
+                reach(5);
+                wait(6);
+                frames.into_iter().for_each(|f| machine.free_data_frame(f));
+            } else {
+                wait(1);
+                assert_eq!(machine.supervisor_read(va), Ok(1));
+                reach(2);
+                wait(3);
+                assert_eq!(machine.supervisor_read(va), Ok(2));
+                system.stop_cpu();
+                reach(4);
+                wait(5);
+                system.start_cpu();
+                assert!(machine.supervisor_read(va).is_err(), "coming into service empties the TLB");
+                reach(6);
+            }
+            system.stop_cpu();
+        })
+        .unwrap();
 }
 
 /// The address space is active on one CPU only: no interrupt is sent.
@@ -189,9 +277,20 @@ fn a_cpu_that_does_not_run_the_address_space_is_left_alone() {
 
 #[test]
 fn a_system_needs_a_sensible_machine() {
-    let machine = SimMachine::new(Config { frames: pmap::sim::MIN_FRAMES, ..Config::default() }).unwrap();
-    match System::new(machine) {
-        Ok(system) => drop(system),
-        Err(error) => assert_eq!(error, SystemError::Shortage),
+    let tiny = || SimMachine::new(Config { frames: pmap::sim::MIN_FRAMES, ..Config::default() }).unwrap();
+    let machine = tiny();
+    let mut hoard = Vec::new();
+    while machine.free_frames() > 3 {
+        hoard.extend(machine.allocate_data_frame(false));
     }
+    assert_eq!(System::new(machine).err(), Some(SystemError::Shortage));
+
+    let mut small = [0u64; 64];
+    let storage = std::ptr::NonNull::slice_from_raw_parts(
+        std::ptr::NonNull::from(&mut small).cast::<u8>(),
+        std::mem::size_of_val(&small),
+    );
+    // SAFETY: the storage is ours and outlives the call, which refuses it.
+    let refused = unsafe { System::with_storage(tiny(), storage) };
+    assert_eq!(refused.err(), Some(SystemError::BadStorage));
 }

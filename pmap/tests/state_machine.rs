@@ -38,19 +38,68 @@ impl Place {
 
 #[derive(Clone, Copy, Debug)]
 enum Op {
-    Enter { space: usize, place: Place, page: usize, prot: u8, write: bool, wired: bool },
-    EnterQuick { space: usize, place: Place, page: usize, prot: u8 },
-    Remove { space: usize, from: Place, to: Place },
-    Protect { space: usize, from: Place, to: Place, prot: u8 },
-    Unwire { space: usize, place: Place },
-    RemovePages { space: usize },
-    Copy { to: usize, from: usize },
-    RemoveAll { page: usize },
-    RemoveWrite { page: usize },
-    ClearModify { page: usize },
-    Age { page: usize },
-    Touch { space: usize, place: Place, access: u8 },
-    Recreate { space: usize },
+    Enter {
+        space: usize,
+        place: Place,
+        page: usize,
+        prot: u8,
+        write: bool,
+        wired: bool,
+    },
+    /// Many mappings of one page, so that a space has several PV chunks.
+    Fill {
+        space: usize,
+        page: usize,
+        count: u64,
+    },
+    EnterQuick {
+        space: usize,
+        place: Place,
+        page: usize,
+        prot: u8,
+    },
+    Remove {
+        space: usize,
+        from: Place,
+        to: Place,
+    },
+    Protect {
+        space: usize,
+        from: Place,
+        to: Place,
+        prot: u8,
+    },
+    Unwire {
+        space: usize,
+        place: Place,
+    },
+    RemovePages {
+        space: usize,
+    },
+    Copy {
+        to: usize,
+        from: usize,
+    },
+    RemoveAll {
+        page: usize,
+    },
+    RemoveWrite {
+        page: usize,
+    },
+    ClearModify {
+        page: usize,
+    },
+    Age {
+        page: usize,
+    },
+    Touch {
+        space: usize,
+        place: Place,
+        access: u8,
+    },
+    Recreate {
+        space: usize,
+    },
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -61,6 +110,7 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         6 => (space(), place(), page(), prot(), any::<bool>(), prop::bool::weighted(0.2)).prop_map(
             |(space, place, page, prot, write, wired)| Op::Enter { space, place, page, prot, write, wired }),
+        1 => (space(), page(), 1..400u64).prop_map(|(space, page, count)| Op::Fill { space, page, count }),
         2 => (space(), place(), page(), prot())
             .prop_map(|(space, place, page, prot)| Op::EnterQuick { space, place, page, prot }),
         2 => (space(), place(), place()).prop_map(|(space, from, to)| Op::Remove { space, from, to }),
@@ -172,6 +222,16 @@ impl<'s> Run<'s> {
                     }
                 }
                 self.model.spaces[space].insert(place.va().0, new);
+            }
+            Op::Fill { space, page, count } => {
+                let prot = Protection::READ;
+                let start = VirtAddr(0x5000_0000);
+                let range = VirtRange::new(start, start.wrapping_add(count << 12)).expect("aligned");
+                self.space(space).enter_object(range, prot, |_| Some(self.frames[page]));
+                for va in range.iter() {
+                    let new = Mapping { page, prot, wired: false, dirty: false, accessed: false };
+                    self.model.spaces[space].entry(va.0).or_insert(new);
+                }
             }
             Op::EnterQuick { space, place, page, prot } => {
                 let prot = Protection::from_bits_truncate(prot);
@@ -323,7 +383,7 @@ impl<'s> Run<'s> {
 }
 
 fn run(ops: &[Op], seed: u64) {
-    let config = Config { cpus: 1, frames: 256, seed, adversary: Adversary::fierce(), ..Config::default() };
+    let config = Config { cpus: 1, frames: 320, seed, adversary: Adversary::fierce(), ..Config::default() };
     let system = system(config);
     system.machine().run_cpu(cpu(0), || {
         system.start_cpu();

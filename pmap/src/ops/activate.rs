@@ -5,11 +5,12 @@
 //! did its page-table stores before the load, which empties the TLB (H-17). A CPU that is not in the set
 //! is not interrupted.
 
-use core::ptr::from_ref;
-use core::sync::atomic::Ordering;
+use core::ptr::{from_ref, null_mut};
+use core::sync::atomic::{Ordering, fence};
 
 use crate::machine::Machine;
 use crate::pmap::{Core, Pmap};
+use crate::shootdown::Shootdowns;
 use crate::system::System;
 
 impl<M: Machine> Pmap<'_, M> {
@@ -32,11 +33,6 @@ impl<M: Machine> System<M> {
     /// Takes the calling CPU into service: loads the kernel's root. Each CPU calls this before it uses
     /// anything else of the system.
     pub fn start_cpu(&self) {
-        let machine = self.machine();
-        machine.without_interrupts(|| {
-            // ORD: SeqCst pairs with the fence before an initiator's load of the set.
-            self.kernel().active().insert(machine.current_cpu(), Ordering::SeqCst);
-        });
         self.switch_to(self.kernel());
     }
 
@@ -45,18 +41,24 @@ impl<M: Machine> System<M> {
         self.switch_to(self.kernel());
     }
 
-    /// Takes the calling CPU out of service: it holds no address space and gets no shootdowns any more, and
-    /// must not use the system before it calls [`start_cpu`](Self::start_cpu) again.
+    /// Takes the calling CPU out of service: it holds no address space, and is no target of shootdowns that begin
+    /// later. It must not use the system before it calls [`start_cpu`](Self::start_cpu) again, which
+    /// empties its TLB.
+    ///
+    /// An initiator may have seen the CPU in service just before and send afterwards: the CPU must be able to
+    /// take the interrupt until the others have passed a point at which none of them is inside the pmap.
     pub fn stop_cpu(&self) {
         self.activate_kernel();
         let machine = self.machine();
         machine.without_interrupts(|| {
-            // ORD: SeqCst, as in `start_cpu`.
-            self.kernel().active().remove(machine.current_cpu(), Ordering::SeqCst);
-            machine.invalidate_everything();
+            let me = machine.current_cpu();
+            // ORD: SeqCst, as in `switch_to`.
+            self.kernel().active().remove(me, Ordering::SeqCst);
+            if let Some(cpu) = self.per_cpu().get(me.index()) {
+                cpu.current.store(null_mut(), Ordering::Relaxed); // ORD: only this CPU looks
+            }
         });
-        // Whoever saw us in the set before we left it waits for an answer.
-        machine.shootdowns().serve(machine);
+        machine.without_preemption(|| Shootdowns::serve(machine));
     }
 
     fn switch_to(&self, new: &Core<M>) {
@@ -72,6 +74,14 @@ impl<M: Machine> System<M> {
             }
             // ORD: SeqCst; before the load of the root. Pairs with the initiator's fence and load (H-17).
             new.active().insert(me, Ordering::SeqCst);
+            if old.is_null() {
+                // The CPU comes into service. Nobody told it of kernel mappings that went before.
+                // ORD: SeqCst, as above, and before the invalidation.
+                self.kernel().active().insert(me, Ordering::SeqCst);
+                machine.invalidate_everything();
+            }
+            // ORD: SeqCst; before any walk of the new tables. On x86 the insertions are barriers already.
+            fence(Ordering::SeqCst);
             machine.point();
             // SAFETY: the root is that of a live address space, whose kernel half is the kernel's.
             unsafe { machine.load_root(new.root()) };

@@ -1,7 +1,9 @@
 //! Modified and referenced: what the page daemon asks.
 
+use core::cell::Cell;
+
 use crate::addr::VirtRange;
-use crate::entry::{ACCESSED, DIRTY, Entry, PRESENT};
+use crate::entry::{ACCESSED, DIRTY, Entry, PRESENT, WIRED};
 use crate::machine::Machine;
 use crate::record::PageRecord;
 use crate::shootdown::Invalidation;
@@ -16,35 +18,42 @@ impl<M: Machine> System<M> {
     /// being entered.
     #[must_use]
     pub fn is_modified(&self, page: &PageRecord) -> bool {
-        page.is_writeable() && self.any_mapping(page, Entry::is_modified)
+        page.is_writeable() && self.any_mapping(page, || {}, Entry::is_modified)
     }
 
     /// Whether some mapping of the page has been accessed since it was made or last cleared.
     #[must_use]
     pub fn is_referenced(&self, page: &PageRecord) -> bool {
-        self.any_mapping(page, |entry| entry.has(PRESENT | ACCESSED))
+        self.any_mapping(page, || {}, |entry| entry.has(PRESENT | ACCESSED))
     }
 
     /// Number of mappings of the page that are wired.
     #[must_use]
     pub fn page_wired_mappings(&self, page: &PageRecord) -> u64 {
-        let mut count = 0;
-        // A change of the list starts the scan over, and the count with it.
-        let mut seen = page.generation();
-        self.any_mapping(page, |entry| {
-            if page.generation() != seen {
-                seen = page.generation();
-                count = 0;
-            }
-            count += u64::from(entry.has(PRESENT | crate::entry::WIRED));
-            false
-        });
-        count
+        let count = Cell::new(0);
+        self.any_mapping(
+            page,
+            || count.set(0),
+            |entry| {
+                count.set(count.get() + u64::from(entry.has(PRESENT | WIRED)));
+                false
+            },
+        );
+        count.get()
     }
 
     /// Clears the dirty bit of every mapping of the page, for a page that is about to be written out. On
-    /// return the next store by any CPU sets it again. The page's own mark is the caller's.
+    /// return the next store through any of these mappings sets it again. The page's own mark is the caller's.
+    ///
+    /// A mapping that another thread is removing at this moment is none of them: its dirty bit is in the page's
+    /// mark already, and stores through it may go on until that removal has flushed. Who must not miss
+    /// them calls [`remove_write`](Self::remove_write), which waits.
+    ///
+    /// # Panics
+    ///
+    /// If the page belongs to another system.
     pub fn clear_modify(&self, page: &PageRecord) {
+        self.assert_own(page);
         if !page.is_writeable() {
             return;
         }
@@ -70,7 +79,12 @@ impl<M: Machine> System<M> {
     /// Counts the mappings through which the page was accessed, up to five, and clears their accessed bits;
     /// mappings that were looked at go to the end of the list, so that calls share the work. Dirty
     /// bits that are met are noted in the page's mark. Returns 0 only if there really was no access.
+    ///
+    /// # Panics
+    ///
+    /// If the page belongs to another system.
     pub fn ts_referenced(&self, page: &PageRecord) -> u32 {
+        self.assert_own(page);
         let mut found = 0;
         let mut pv = self.pv_locks().write(page.frame());
         'over: loop {

@@ -2,7 +2,7 @@
 
 use crate::addr::{Frame, VirtAddr, VirtRange};
 use crate::entry::{ACCESSED, DIRTY, Entry, FRAME_MASK, MANAGED, NO_EXECUTE, Slot, USER, WIRED, WRITABLE};
-use crate::error::{EnterError, Shortage};
+use crate::error::{EnterError, FrameError, Shortage};
 use crate::machine::Machine;
 use crate::pmap::{Core, Pmap, State};
 use crate::protection::{Access, EnterFlags, Protection};
@@ -42,10 +42,8 @@ impl<M: Machine> Pmap<'_, M> {
         if !prot.contains(access.needs() | Protection::READ) {
             return Err(EnterError::AccessNotPermitted);
         }
-        if frame.addr().0 & !FRAME_MASK != 0 || frame.addr().frame() != frame {
-            return Err(EnterError::FrameTooLarge);
-        }
         let system = self.system();
+        system.check_frame(frame)?;
         let page = system.managed_page(frame);
         let mut new = Entry::leaf(frame, prot).with(USER | ACCESSED);
         if access == Access::Write || (page.is_none() && prot.contains(Protection::WRITE)) {
@@ -75,6 +73,8 @@ impl<M: Machine> Pmap<'_, M> {
     /// Maps those pages of `range` for which `frame_at` knows a frame as
     /// [`enter_quick`](Self::enter_quick) does, under one acquisition of the pmap lock. Stops early when memory is
     /// short. Returns the number of mappings made.
+    ///
+    /// `frame_at` is called with locks of the pmap held and must not call it.
     pub fn enter_object(
         &self,
         range: VirtRange,
@@ -89,7 +89,7 @@ impl<M: Machine> Pmap<'_, M> {
         let mut pv = system.pv_locks().slot();
         let mut made = 0;
         for va in range.iter() {
-            let Some(frame) = frame_at(va).filter(|f| f.addr().0 & !FRAME_MASK == 0) else { continue };
+            let Some(frame) = frame_at(va).filter(|f| system.check_frame(*f).is_ok()) else { continue };
             match system.enter_speculative(core, &mut state, &mut pv, va, frame, prot) {
                 Ok(entered) => made += u64::from(entered),
                 Err(Shortage) => break,
@@ -102,6 +102,17 @@ impl<M: Machine> Pmap<'_, M> {
 }
 
 impl<M: Machine> System<M> {
+    /// Whether `frame` may be mapped: it fits an entry, and is not one of those that the pmap itself lives in.
+    pub(super) fn check_frame(&self, frame: Frame) -> Result<(), FrameError> {
+        if frame.addr().0 & !FRAME_MASK != 0 || frame.addr().frame() != frame {
+            return Err(FrameError::TooLarge);
+        }
+        match self.page(frame) {
+            Some(page) if page.is_internal() => Err(FrameError::PmapsOwn),
+            _ => Ok(()),
+        }
+    }
+
     fn enter_locked(
         &self,
         core: &Core<M>,
@@ -160,12 +171,15 @@ impl<M: Machine> System<M> {
         new: Entry,
         page: Option<&PageRecord>,
     ) {
+        let before = slot.load();
+        // A mapping stays what it was made: whether it has a PV entry is not for now to say.
+        let new = new.without(MANAGED).with(before.0 & MANAGED);
+        let page = page.filter(|_| new.has(MANAGED));
         if new.has(WRITABLE)
             && let Some(page) = page
         {
             page.set_writeable();
         }
-        let before = slot.load();
         match (before.has(WIRED), new.has(WIRED)) {
             (false, true) => state.wired += 1,
             (true, false) => state.wired -= 1,

@@ -46,17 +46,18 @@ impl<M: Machine> System<M> {
     }
 
     /// Maps the kernel page at `va` to `frame`. Nothing is flushed: the caller either knows that no
-    /// CPU has a translation of `va`, or flushes.
+    /// CPU has a translation of `va`, or calls [`invalidate_kernel`](Self::invalidate_kernel).
     ///
     /// # Errors
     ///
-    /// [`KernelMapError`] for an address outside the kernel window.
+    /// [`KernelMapError`] for an address outside the kernel window or a frame that cannot be mapped.
     pub fn kenter(&self, va: VirtAddr, frame: Frame, prot: Protection) -> Result<(), KernelMapError> {
+        self.check_frame(frame)?;
         self.kernel_slot(va)?.exchange(Entry::leaf(frame, prot).with(GLOBAL | ACCESSED | DIRTY));
         Ok(())
     }
 
-    /// Removes the mapping of the kernel page at `va`. Nothing is flushed.
+    /// Removes the mapping of the kernel page at `va`. Nothing is flushed, see [`kenter`](Self::kenter).
     ///
     /// # Errors
     ///
@@ -71,9 +72,11 @@ impl<M: Machine> System<M> {
     ///
     /// # Errors
     ///
-    /// [`KernelMapError`] unless all addresses lie in the kernel window; nothing is mapped then.
+    /// [`KernelMapError`] unless all addresses lie in the kernel window and all frames can be mapped; nothing is
+    /// mapped then.
     pub fn qenter(&self, va: VirtAddr, frames: &[Frame]) -> Result<(), KernelMapError> {
         let range = self.kernel_range(va, frames.len())?;
+        frames.iter().try_for_each(|frame| self.check_frame(*frame))?;
         let mut stale = false;
         for (va, frame) in range.iter().zip(frames) {
             let slot = self.kernel_slot(va)?;
@@ -89,6 +92,12 @@ impl<M: Machine> System<M> {
             self.invalidate(self.kernel(), Invalidation::of_range(range, true));
         }
         Ok(())
+    }
+
+    /// Invalidates all CPUs' translations of `range`, after [`kenter`](Self::kenter) or
+    /// [`kremove`](Self::kremove). On return all CPUs use what the page tables say.
+    pub fn invalidate_kernel(&self, range: VirtRange) {
+        self.invalidate(self.kernel(), Invalidation::of_range(range, true));
     }
 
     /// Removes the mappings of `pages` consecutive kernel pages from `va` on. On return no CPU uses them.

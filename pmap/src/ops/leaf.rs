@@ -17,7 +17,7 @@ impl<M: Machine> System<M> {
             self.count(|c| &c.pv_allocated, 1);
             return Ok(entry);
         }
-        let frame = self.machine().allocate_frame(FrameUse::PvChunk).ok_or(Shortage)?;
+        let frame = self.allocate_frame(FrameUse::PvChunk).ok_or(Shortage)?;
         // SAFETY: the frame is zeroed and ours; it is given back only by `free_pv`, once the chunk is
         // unused.
         let chunk = unsafe { ChunkPtr::set_up(self.machine().direct_map(frame), frame, core.as_owner()) };
@@ -35,7 +35,7 @@ impl<M: Machine> System<M> {
             self.count(|c| &c.chunks_freed, 1);
             // SAFETY: allocated by `take_pv` for this purpose; the chunk is unused and off its list, so no
             // pointer into it is left (INV-PV-1), and it was never mapped by a page table of ours.
-            unsafe { self.machine().free_frame(chunk.frame(), FrameUse::PvChunk) };
+            unsafe { self.free_frame(chunk.frame(), FrameUse::PvChunk) };
         }
     }
 
@@ -84,14 +84,16 @@ impl<M: Machine> System<M> {
         gather.add(va, old);
         if let Some(page) = self.account_removed(core, state, old) {
             pv.change_to(page.frame());
+            // First the mark: who sees the page without its writeable mark, which goes with the last PV entry,
+            // sees the generation to wait for.
+            if let Some(word) = pv.word() {
+                self.machine().participant().mark(word);
+            }
             let entry = pv.find(page, core.as_owner(), va);
             debug_assert!(entry.is_some(), "a managed mapping has a PV entry");
             if let Some(entry) = entry {
                 pv.unlink(page, entry);
                 self.free_pv(state, entry);
-            }
-            if let Some(word) = pv.word() {
-                self.machine().participant().mark(word);
             }
         }
         self.drop_table_entry(core, va, gather)

@@ -5,6 +5,7 @@
 
 use crate::addr::VirtRange;
 use crate::entry::{ACCESSED, DIRTY, WRITABLE};
+use crate::error::StillMapped;
 use crate::flush::{Freed, Gather};
 use crate::machine::{Guarantee, Machine};
 use crate::record::PageRecord;
@@ -18,7 +19,12 @@ impl<M: Machine> System<M> {
     /// On return no CPU can reach the page through a mapping, by whomever it was removed. The caller keeps the
     /// page from being entered anew meanwhile. Must not be called inside a DI section or with a lock
     /// held that a DI section may need: it waits.
+    ///
+    /// # Panics
+    ///
+    /// If the page belongs to another system.
     pub fn remove_all(&self, page: &PageRecord) {
+        self.assert_own(page);
         self.count(|c| &c.remove_all_calls, 1);
         let mut freed = Freed::default();
         let mut pv = self.pv_locks().write(page.frame());
@@ -49,11 +55,22 @@ impl<M: Machine> System<M> {
     ///
     /// On return no CPU can store to the page through a mapping. The caller keeps the page from being
     /// entered anew meanwhile. Must not be called inside a DI section: it waits.
+    ///
+    /// # Panics
+    ///
+    /// If the page belongs to another system.
     pub fn remove_write(&self, page: &PageRecord) {
-        if !page.is_writeable() {
-            return;
+        self.assert_own(page);
+        if page.is_writeable() {
+            self.count(|c| &c.remove_write_calls, 1);
+            self.write_protect_mappings(page);
         }
-        self.count(|c| &c.remove_write_calls, 1);
+        // Also if no mapping is writable: the last one may have been unlinked by somebody who has not flushed.
+        self.wait_for_invalidations(page);
+        self.machine().guarantee(Guarantee::PageReadOnly { frame: page.frame() });
+    }
+
+    fn write_protect_mappings(&self, page: &PageRecord) {
         let mut pv = self.pv_locks().write(page.frame());
         'over: loop {
             for entry in page.pv_entries() {
@@ -76,16 +93,37 @@ impl<M: Machine> System<M> {
             break;
         }
         page.clear_writeable();
-        drop(pv);
-        self.wait_for_invalidations(page);
-        self.machine().guarantee(Guarantee::PageReadOnly { frame: page.frame() });
     }
 
     /// Whether the page has a managed mapping. Says nothing about translations that are still being flushed.
+    ///
+    /// # Panics
+    ///
+    /// If the page belongs to another system.
     #[must_use]
     pub fn page_is_mapped(&self, page: &PageRecord) -> bool {
+        self.assert_own(page);
         let _list = self.pv_locks().read(page.frame());
         page.first_pv().is_some()
+    }
+
+    /// Excludes `page` from management, so that its mappings get no PV entries, or takes it in again.
+    ///
+    /// # Errors
+    ///
+    /// [`StillMapped`] if the page has managed mappings; nothing has changed.
+    ///
+    /// # Panics
+    ///
+    /// If the page belongs to another system.
+    pub fn set_unmanaged(&self, page: &PageRecord, unmanaged: bool) -> Result<(), StillMapped> {
+        self.assert_own(page);
+        let _list = self.pv_locks().write(page.frame());
+        if page.first_pv().is_some() {
+            return Err(StillMapped);
+        }
+        page.set_unmanaged(unmanaged);
+        Ok(())
     }
 
     /// Waits until every DI section that marked the page has finished its flushes.

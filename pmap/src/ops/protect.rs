@@ -7,10 +7,10 @@ use crate::flush::Gather;
 use crate::machine::Machine;
 use crate::pmap::Pmap;
 use crate::protection::Protection;
-use crate::table::LeafTables;
+use crate::table::{LeafTables, user_part};
 
 impl<M: Machine> Pmap<'_, M> {
-    /// Takes the rights that are not in `prot` away from all mappings in `range`. Rights are never added: that
+    /// Takes the rights that are not in `prot` away from all mappings in the user part of `range`. Rights are never added: that
     /// is for the next fault. Without [`Protection::READ`] the mappings are removed.
     ///
     /// Dirty bits move to the pages with the right to write. On return no CPU can use a right that was
@@ -20,9 +20,10 @@ impl<M: Machine> Pmap<'_, M> {
         if !prot.contains(Protection::READ) {
             return self.remove(range);
         }
-        if prot.contains(Protection::WRITE | Protection::EXECUTE) || !range.is_user() {
+        if prot.contains(Protection::WRITE | Protection::EXECUTE) {
             return;
         }
+        let range = user_part(range);
         let (system, core) = (self.system(), self.core());
         let restrict = |entry: Entry| {
             let mut new = entry;
@@ -58,7 +59,7 @@ impl<M: Machine> Pmap<'_, M> {
         system.count(|c| &c.protects, 1);
     }
 
-    /// Clears the wired mark of every mapping in `range`. A software bit: nothing needs flushing.
+    /// Clears the wired mark of every mapping in the user part of `range`. A software bit: nothing needs flushing.
     ///
     /// # Errors
     ///
@@ -67,7 +68,7 @@ impl<M: Machine> Pmap<'_, M> {
     pub fn unwire(&self, range: VirtRange) -> Result<(), NotWired> {
         let (system, core) = (self.system(), self.core());
         let mut state = core.lock();
-        for (table, part) in LeafTables::new(system, core.root(), range) {
+        for (table, part) in LeafTables::new(system, core.root(), user_part(range)) {
             for va in part.iter() {
                 let slot = system.slot(table, va.index(1));
                 if slot.load().is_present() {

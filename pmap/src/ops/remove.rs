@@ -9,7 +9,7 @@ use crate::error::ActiveElsewhere;
 use crate::flush::Gather;
 use crate::machine::Machine;
 use crate::pmap::Pmap;
-use crate::table::LeafTables;
+use crate::table::{LeafTables, user_part};
 
 use core::sync::atomic::Ordering;
 
@@ -20,8 +20,14 @@ impl<M: Machine> Pmap<'_, M> {
     /// page-table pages that became empty have been freed.
     pub fn remove(&self, range: VirtRange) {
         let (system, core) = (self.system(), self.core());
-        // Racy: somebody may enter a mapping just now, but he cannot expect that it is removed then.
-        if core.resident() <= 1 || range.is_empty() {
+        let range = user_part(range);
+        if range.is_empty() {
+            return;
+        }
+        // Racy: somebody may enter a mapping just now, but he cannot expect that it is removed then. The lock
+        // is for somebody who has just removed the last one and is still flushing.
+        if core.resident() <= 1 {
+            drop(core.lock());
             return;
         }
         let participant = system.machine().participant();
@@ -29,7 +35,7 @@ impl<M: Machine> Pmap<'_, M> {
         let mut state = core.lock();
         let mut pv = system.pv_locks().slot();
         let mut gather = Gather::new(system, core);
-        for (table, part) in LeafTables::new(system, core.root(), user_part(range)) {
+        for (table, part) in LeafTables::new(system, core.root(), range) {
             for va in part.iter() {
                 let slot = system.slot(table, va.index(1));
                 if slot.load().is_present()
@@ -89,9 +95,4 @@ impl<M: Machine> Pmap<'_, M> {
         system.count(|c| &c.remove_pages_calls, 1);
         Ok(())
     }
-}
-
-fn user_part(range: VirtRange) -> VirtRange {
-    let end = range.end().min(VirtRange::user().end());
-    VirtRange::new(range.start().min(end), end).unwrap_or(range)
 }

@@ -52,12 +52,14 @@ impl<M: Machine> System<M> {
 
     /// Calls `test` with the entry of each mapping of `page`, under the pmap lock of its address space, until
     /// it returns true; returns whether it did. Takes the PV-list lock for reading only. A change of the
-    /// list on the way starts the scan over.
+    /// list on the way starts the scan over, after a call of `restart`. Panics if the page belongs to another system.
     pub(super) fn any_mapping(
         &self,
         page: &PageRecord,
+        restart: impl Fn(),
         mut test: impl FnMut(crate::entry::Entry) -> bool,
     ) -> bool {
+        self.assert_own(page);
         let mut list = self.pv_locks().read(page.frame());
         'over: loop {
             for entry in page.pv_entries() {
@@ -72,6 +74,7 @@ impl<M: Machine> System<M> {
                         list = self.pv_locks().read(page.frame());
                         if page.generation() != generation {
                             self.count(|c| &c.reversal_restarts, 1);
+                            restart();
                             continue 'over;
                         }
                         guard

@@ -152,7 +152,7 @@ impl Baton {
         if self.switch_one_in == 0 || !(draw as u32).is_multiple_of(self.switch_one_in) {
             return;
         }
-        if (draw >> 32).is_multiple_of(5) {
+        if (draw >> 32).is_multiple_of(8) {
             let until = state.decisions + 32 + (draw >> 40) % 1024;
             state.stalled_until[cpu] = until;
         }

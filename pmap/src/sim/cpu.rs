@@ -137,7 +137,7 @@ impl SimMachine {
         // ORD: Relaxed; own thread's counter, and own thread's mask.
         this.taken.store(this.taken.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         this.masked.store(1, Ordering::Relaxed); // ORD: as above
-        self.shootdowns.serve(self);
+        crate::shootdown::Shootdowns::serve(self);
         this.masked.store(0, Ordering::Relaxed); // ORD: as above
         true
     }

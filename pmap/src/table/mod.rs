@@ -8,7 +8,7 @@ mod span;
 
 use core::sync::atomic::AtomicU64;
 
-pub(crate) use span::LeafTables;
+pub(crate) use span::{LeafTables, user_part};
 
 use crate::addr::{Frame, VirtAddr};
 use crate::entry::{Entry, Slot};
@@ -81,11 +81,11 @@ impl<M: Machine> System<M> {
         }
         let mut frames = [None; ROOT_LEVEL as usize - 1];
         for i in 0..missing {
-            frames[i] = self.machine().allocate_frame(FrameUse::PageTable);
+            frames[i] = self.allocate_frame(FrameUse::PageTable);
             if frames[i].is_none() {
                 for frame in frames[..i].iter().flatten() {
                     // SAFETY: allocated above for this purpose, linked nowhere.
-                    unsafe { self.machine().free_frame(*frame, FrameUse::PageTable) };
+                    unsafe { self.free_frame(*frame, FrameUse::PageTable) };
                 }
                 return Err(Shortage);
             }

@@ -14,6 +14,12 @@ pub(crate) struct LeafTables<'s, M: Machine> {
     end: VirtAddr,
 }
 
+/// What of `range` lies in the user half.
+pub(crate) fn user_part(range: VirtRange) -> VirtRange {
+    let end = range.end().min(VirtRange::user().end());
+    VirtRange::new(range.start().min(end), end).unwrap_or(range)
+}
+
 impl<'s, M: Machine> LeafTables<'s, M> {
     pub(crate) fn new(system: &'s System<M>, root: Frame, range: VirtRange) -> Self {
         Self { system, root, at: range.start(), end: range.end() }

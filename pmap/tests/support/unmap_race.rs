@@ -1,5 +1,6 @@
-//! The scene that delayed invalidation is about, on three CPUs: one maps and unmaps ranges of an address space,
-//! one runs user code in it, and one takes pages away, reusing each at once.
+//! The scene that delayed invalidation is about, on four CPUs: one maps and unmaps ranges of an address space,
+//! one runs user code in it, one takes pages away, write-protecting some before, and reuses each at once, and
+//! one unmaps what the first has mapped.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -34,7 +35,7 @@ pub(crate) fn play(
     rounds: u64,
     prepare: impl FnOnce(&System<SimMachine>),
 ) -> Report {
-    let system = system(Config { di, ..deterministic(3, 256, seed) });
+    let system = system(Config { di, ..deterministic(4, 256, seed) });
     prepare(&system);
     let space = system.machine().run_cpu(cpu(0), || {
         system.start_cpu();
@@ -79,11 +80,25 @@ pub(crate) fn play(
         while !over.load(Ordering::Acquire) {
             page = (page + 1) % PAGES;
             if let Some(frame) = pages.take(page) {
-                system.remove_all(system.page(frame).expect("managed memory"));
+                let record = system.page(frame).expect("managed memory");
+                if page % 2 == 0 {
+                    system.remove_write(record);
+                    assert!(!system.is_modified(record), "nobody can store any more");
+                    system.clear_modify(record);
+                    system.ts_referenced(record);
+                }
+                system.remove_all(record);
                 machine.free_data_frame(frame);
             } else {
                 pmap::Machine::relax(machine);
             }
+        }
+    };
+    let rival = || {
+        while !over.load(Ordering::Acquire) {
+            space.protect(range, Protection::READ);
+            space.remove(range);
+            pmap::Machine::relax(machine);
         }
     };
     let scene = |id: pmap::CpuId| {
@@ -91,6 +106,7 @@ pub(crate) fn play(
         match id.index() {
             0 => unmapper(),
             1 => user(),
+            2 => rival(),
             _ => thief(),
         }
         system.stop_cpu();
