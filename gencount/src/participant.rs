@@ -11,7 +11,7 @@ use alloc::sync::Arc;
 
 use crate::domain::Domain;
 use crate::primitive::{Acquire, Relaxed, Release};
-use crate::slot::Slot;
+use crate::slot::{BUSY, Slot};
 use crate::word::GenerationWord;
 
 /// A thread's (or a CPU's) membership in a [`Domain`]: it opens sections, marks words, and waits.
@@ -89,6 +89,12 @@ impl<S: Scheduler> Participant<S> {
         slot
     }
 
+    /// Whether the calling thread is the one that uses this participant.
+    fn is_current(&self) -> bool {
+        // ORD: Relaxed: as in `own_slot`.
+        self.slot().own.owner.load(Relaxed) == self.domain().scheduler().current().get().get()
+    }
+
     #[cold]
     fn bind(&self, current: usize) {
         // ORD: Acquire pairs with the Release stores in `unbind` and `Domain::leave`; Relaxed on failure: it panics.
@@ -113,7 +119,8 @@ impl<S: Scheduler> Participant<S> {
 
     /// Opens a section, which lasts until the guard is dropped.
     ///
-    /// Never blocks (with `locked`: except on the list's leaf mutex), so it may be called with other locks held.
+    /// Blocks on leaf locks only (the list's mutex of `locked`; the lock of the waiters' chain, when somebody waits), so it
+    /// may be called with other locks held.
     ///
     /// # Panics
     ///
@@ -135,6 +142,8 @@ impl<S: Scheduler> Participant<S> {
         let slot = self.own_slot();
         assert!(!self.in_section(), "begin: a section is open already, and sections do not nest");
         slot.own.counters.blocks.add(1);
+        // ORD: Relaxed: for this thread, which an interrupt handler, say, may bring back here before we are through.
+        slot.own.generation.store(BUSY, Relaxed);
         let domain = self.domain();
         // SAFETY: the slot is this domain's, this thread's alone (INV-DI-7), and no section is open in it.
         let generation = unsafe { (domain.operations.begin)(domain, slot) };
@@ -152,7 +161,7 @@ impl<S: Scheduler> Participant<S> {
     #[inline]
     pub fn finish_raw(&self) {
         let slot = self.own_slot();
-        assert!(self.in_section(), "finish: no section is open");
+        assert!(self.generation().is_some(), "finish: no section is open");
         // SAFETY: the slot is this thread's alone (INV-DI-7), and its section is open.
         unsafe { self.close(slot) };
     }
@@ -162,11 +171,13 @@ impl<S: Scheduler> Participant<S> {
     /// The slot is this participant's, nobody else uses it, and its section is open.
     #[inline]
     unsafe fn close(&self, slot: &Slot) {
-        // ORD: Relaxed: written by the thread that reads it; others see a snapshot.
-        slot.own.generation.store(0, Relaxed);
+        // ORD: Relaxed: as in `begin_raw`.
+        slot.own.generation.store(BUSY, Relaxed);
         let domain = self.domain();
         // SAFETY: the slot is this domain's; the rest is the caller's promise.
         unsafe { (domain.operations.finish)(domain, slot) };
+        // ORD: Relaxed: written by the thread that reads it; others see a snapshot.
+        slot.own.generation.store(0, Relaxed);
     }
 
     /// The generation of the open section, if one is open.
@@ -175,16 +186,17 @@ impl<S: Scheduler> Participant<S> {
     pub fn generation(&self) -> Option<u64> {
         // ORD: Relaxed: meaningful to the owning thread, which wrote it.
         match self.slot().own.generation.load(Relaxed) {
-            0 => None,
+            0 | BUSY => None,
             generation => Some(generation),
         }
     }
 
-    /// Whether a section is open.
+    /// Whether a section is open, or is just being opened or closed.
     #[inline]
     #[must_use]
     pub fn in_section(&self) -> bool {
-        self.generation().is_some()
+        // ORD: Relaxed: as in `generation`.
+        self.slot().own.generation.load(Relaxed) != 0
     }
 
     /// Marks `word` with the open section's generation, or does nothing if no section is open: for code that runs
@@ -212,8 +224,11 @@ impl<S: Scheduler> Participant<S> {
     /// this domain has never issued and nothing is open that could issue it: the word belongs to another domain.
     #[inline]
     pub fn wait(&self, word: &GenerationWord) {
-        debug_assert!(!self.in_section(), "wait: called inside a section, which would wait for itself");
         let domain = self.domain();
+        debug_assert!(
+            !(self.in_section() && self.is_current()),
+            "wait: called inside a section, which would wait for itself"
+        );
         let counters = &self.slot().own.counters;
         counters.wait_calls.add(1);
         let target = word.get();
@@ -227,12 +242,15 @@ impl<S: Scheduler> Participant<S> {
 impl<S: Scheduler> Drop for Participant<S> {
     fn drop(&mut self) {
         let slot = self.slot();
-        if self.in_section() {
+        if self.generation().is_some() {
             // SAFETY: `&mut self` shows that nobody else uses the participant; the section is open.
             unsafe { self.close(slot) };
         }
-        // SAFETY: the slot is this participant's, which is going away, and no section is open.
-        unsafe { self.domain().leave(slot) };
+        // A begin or finish that unwound has left the slot in an unknown state: it is not used again.
+        if !self.in_section() {
+            // SAFETY: the slot is this participant's, which is going away, and no section is open.
+            unsafe { self.domain().leave(self.slot) };
+        }
     }
 }
 

@@ -33,6 +33,17 @@ const MOMENTS: [u32; 10] = [4, 8, 16, 32, 64, 128, 256, 256, 256, 256];
 #[cfg(test)]
 const MOMENTS: [u32; 1] = [4];
 
+/// The walks that may complete somebody else's removal, and then owe the look at the waiter count.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Helper {
+    /// The walk of a begin.
+    Begin,
+    /// A waiter's walk before it registers.
+    FirstWalk,
+    /// A waiter's walk under the chain lock.
+    Recheck,
+}
+
 /// A registration in the waiter count, withdrawn when it is dropped.
 struct Registered<'a>(&'a AtomicUsize);
 
@@ -59,7 +70,7 @@ impl<S: Scheduler> Domain<S> {
         counters.wait.add(1);
         // A removal that is only marked has finished as far as its section is concerned.
         if (self.operations.complete)(self, Points::Reached) {
-            self.wake_as_helper();
+            self.wake_as_helper(Helper::FirstWalk);
         }
         for pauses in MOMENTS {
             self.point();
@@ -90,7 +101,7 @@ impl<S: Scheduler> Domain<S> {
                 });
                 parked |= outcome == Outcome::Woken;
                 if advanced {
-                    self.wake_as_helper();
+                    self.wake_as_helper(Helper::Recheck);
                 }
                 self.point();
                 if self.watermark() >= target {
@@ -139,9 +150,16 @@ impl<S: Scheduler> Domain<S> {
 
     /// What a walk owes that advanced the watermark on behalf of others.
     #[cold]
-    pub(crate) fn wake_as_helper(&self) {
+    pub(crate) fn wake_as_helper(
+        &self,
+        #[cfg_attr(
+            not(all(test, feature = "std")),
+            expect(unused_variables, reason = "lets a test leave one out")
+        )]
+        helper: Helper,
+    ) {
         #[cfg(all(test, feature = "std"))]
-        if self.fault == crate::tests::Fault::HelperBlind {
+        if self.fault == crate::tests::Fault::HelperBlind(helper) {
             return;
         }
         self.point();

@@ -4,6 +4,8 @@ mod schedules;
 mod slots;
 mod step;
 
+use crate::waiting::Helper;
+
 /// A step that a test domain leaves out, to show that the tests notice.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Fault {
@@ -15,6 +17,6 @@ pub(crate) enum Fault {
     WaiterUnregistered,
     /// Nobody who advances the watermark looks at the waiter count.
     FinishBlind,
-    /// A walk that advanced the watermark on behalf of others does not look at the waiter count.
-    HelperBlind,
+    /// A begin that advanced the watermark on behalf of others does not look at the waiter count.
+    HelperBlind(Helper),
 }
