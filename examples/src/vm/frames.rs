@@ -11,6 +11,9 @@ use super::table::count;
 use super::{Cpu, Shortage, Vm};
 use crate::trace::ObjectKind;
 
+/// One private copy in so many is made through the kernel window.
+const WINDOW_ONE_IN: u64 = 16;
+
 impl<'s> Vm<'s> {
     fn set_unmanaged(&self, record: &PageRecord, unmanaged: bool) {
         if self.system.set_unmanaged(record, unmanaged).is_err() {
@@ -83,11 +86,14 @@ impl<'s> Vm<'s> {
         Ok(frame)
     }
 
-    /// A frame with the same contents, made through a temporary kernel mapping of both as a kernel without
-    /// a direct map would.
+    /// A frame with the same contents; sometimes made through a temporary kernel mapping of both, as a kernel
+    /// without a direct map would.
     pub(super) fn copy_frame(&self, cpu: &Cpu<'s>, from: Frame) -> Result<Frame, Shortage> {
         let to = self.allocate(false)?;
-        self.with_kernel_window(cpu, &[from, to]);
+        // Not each time: a window that is taken away is shot down on every CPU.
+        if to.0.is_multiple_of(WINDOW_ONE_IN) {
+            self.with_kernel_window(cpu, &[from, to]);
+        }
         let (source, target) = (self.machine().frame_words(from), self.machine().frame_words(to));
         for (to, from) in target.iter().zip(source) {
             // ORD: Relaxed, both; the source is locked and written by nobody, the target known to nobody.

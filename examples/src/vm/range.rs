@@ -101,7 +101,12 @@ impl<'s> Vm<'s> {
             else {
                 continue;
             };
-            for (number, page) in space.private_in(part) {
+            for (number, _) in space.private_in(part) {
+                // Looked up again, and the place kept: a fault may have put a copy there meanwhile, and the page
+                // that was there may be another space's alone by now.
+                let va = VirtAddr(number << PAGE_SHIFT);
+                let shard = space.shard(va).lock();
+                let Some(page) = shard.get(&number) else { continue };
                 let mut page = page.lock();
                 let Residence::In(frame) = page.residence else { continue };
                 let Some(record) = self.record(frame).filter(|_| !page.is_shared_copy()) else { continue };
@@ -110,7 +115,7 @@ impl<'s> Vm<'s> {
                 record.clear_dirty();
                 page.disposable = true;
                 self.observer.cleaned(frame);
-                self.observer.disposable(space.number(), VirtAddr(number << PAGE_SHIFT));
+                self.observer.disposable(space.number(), va);
             }
         }
         any
