@@ -95,7 +95,7 @@
 //! one were noticed. [`Observer`] and [`Step`] are the hooks that make this possible, and are yours to use.
 #![no_std]
 
-#[cfg(feature = "alloc")]
+#[cfg(all(feature = "alloc", not(any(dcas_queue_loom, dcas_queue_shuttle))))]
 extern crate alloc;
 #[cfg(any(test, feature = "std"))]
 extern crate std;
@@ -106,7 +106,8 @@ mod observer;
 pub mod pair;
 mod primitive;
 mod queue;
-#[cfg(feature = "alloc")]
+// Its collector is not one that a checker could schedule.
+#[cfg(all(feature = "alloc", not(any(dcas_queue_loom, dcas_queue_shuttle))))]
 pub mod safe;
 mod snapshot;
 #[cfg(all(any(doc, doctest), feature = "std"))]
