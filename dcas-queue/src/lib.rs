@@ -119,7 +119,7 @@ pub use observer::{Observer, Operation, Step};
 pub use queue::{Overflow, Queue, Removed};
 pub use snapshot::{Entry, Snapshot};
 
-/// The README's example compiles and runs.
-#[cfg(doctest)]
+/// The README's examples compile and run.
+#[cfg(all(doctest, feature = "std"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
