@@ -34,8 +34,29 @@ fn pairs(queue: &Queue, node: &Node) -> u64 {
     restarts.0.get()
 }
 
+/// The safe layer's two ways to a section.
+#[cfg(feature = "std")]
+fn safe_layer() {
+    use dcas_queue::safe::Tracker;
+
+    let tracker = Tracker::new(0);
+    let mut slot = tracker.slot();
+    let start = Instant::now();
+    for _ in 0..PAIRS {
+        drop(slot.append(ONE).expect("far from overflow"));
+    }
+    println!("safe layer, one thread: {} ns per section of a slot", (start.elapsed() / PAIRS).as_nanos());
+    let start = Instant::now();
+    for _ in 0..PAIRS {
+        drop(tracker.append(ONE).expect("far from overflow"));
+    }
+    println!("safe layer, one thread: {} ns per ticket", (start.elapsed() / PAIRS).as_nanos());
+}
+
 fn main() {
     println!("lock-free: {}", is_lock_free());
+    #[cfg(feature = "std")]
+    safe_layer();
     let queue = Queue::new(0);
     let nodes = [const { Node::new() }; 16];
     for open in [0, 1, 4, 15] {

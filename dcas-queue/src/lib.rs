@@ -52,7 +52,11 @@
 //! nodes is *type-stable*: it stays what it is as long as any operation may run. Statics, a slab that is never freed, or
 //! one node per thread or CPU are natural. See [`Queue`], "Safety of the operations".
 //!
-//! # Example: the oldest active snapshot
+//! Programs with an allocator need none of that: the module `safe` has owned nodes that end by `Drop` and are reclaimed through
+//! crossbeam-epoch (features `alloc` and `std`, the latter on by default). The module `uses` shows three programs with it. The core is
+//! there for kernels, and for whoever embeds nodes in what they already have.
+//!
+//! # Example: the core, in statics
 //! A multi-version store may drop a version when no running transaction can still see it. Each transaction takes a
 //! number, and may end in any order.
 //!
@@ -91,7 +95,9 @@
 //! one were noticed. [`Observer`] and [`Step`] are the hooks that make this possible, and are yours to use.
 #![no_std]
 
-#[cfg(test)]
+#[cfg(all(feature = "alloc", not(any(dcas_queue_loom, dcas_queue_shuttle))))]
+extern crate alloc;
+#[cfg(any(test, feature = "std"))]
 extern crate std;
 
 mod backoff;
@@ -100,7 +106,12 @@ mod observer;
 pub mod pair;
 mod primitive;
 mod queue;
+// Its collector is not one that a checker could schedule.
+#[cfg(all(feature = "alloc", not(any(dcas_queue_loom, dcas_queue_shuttle))))]
+pub mod safe;
 mod snapshot;
+#[cfg(all(any(doc, doctest), feature = "std"))]
+pub mod uses;
 mod walk;
 
 pub use node::Node;
@@ -108,7 +119,7 @@ pub use observer::{Observer, Operation, Step};
 pub use queue::{Overflow, Queue, Removed};
 pub use snapshot::{Entry, Snapshot};
 
-/// The README's example compiles and runs.
-#[cfg(doctest)]
+/// The README's examples compile and run.
+#[cfg(all(doctest, feature = "std"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

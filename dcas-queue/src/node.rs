@@ -1,6 +1,7 @@
 //! The node that users embed.
 
 use crate::pair::{AtomicPair, MARK, Pair};
+use crate::primitive::constructor;
 
 /// A node: one [`AtomicPair`], embedded in or pointed to by what it stands for.
 ///
@@ -17,10 +18,12 @@ pub struct Node {
 }
 
 impl Node {
-    /// An idle node that was never in a queue.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self { pair: AtomicPair::new(Pair { payload: 0, link: MARK }) }
+    constructor! {
+        /// An idle node that was never in a queue.
+        #[must_use]
+        pub fn new() -> Self {
+            Self { pair: AtomicPair::new(Pair { payload: 0, link: MARK }) }
+        }
     }
 
     /// The payload: the last one that was issued to the node, grown by the donations of the successors that were

@@ -5,6 +5,7 @@ use core::num::NonZeroU64;
 use crate::node::Node;
 use crate::observer::{Observer, Operation, Step};
 use crate::pair::{AtomicPair, MARK, Pair};
+use crate::primitive::constructor;
 use crate::walk::{Ended, Target, Walker};
 
 /// A lock-free singly linked queue of [`Node`]s whose payloads strictly increase, with a low watermark.
@@ -68,10 +69,12 @@ pub struct Removed {
 }
 
 impl Queue {
-    /// An empty queue whose watermark is `watermark`; the first payload issued will be above it.
-    #[must_use]
-    pub const fn new(watermark: u64) -> Self {
-        Self { head: AtomicPair::new(Pair { payload: watermark, link: 0 }) }
+    constructor! {
+        /// An empty queue whose watermark is `watermark`; the first payload issued will be above it.
+        #[must_use]
+        pub fn new(watermark: u64) -> Self {
+            Self { head: AtomicPair::new(Pair { payload: watermark, link: 0 }) }
+        }
     }
 
     /// The low watermark: every node that was issued this payload or less has been removed. One load, Acquire: all

@@ -107,4 +107,25 @@ impl Queue {
         picture.complete = true;
         (picture, false)
     }
+
+    /// The queue as it is this moment, under a model checker: for invariants, without a step.
+    ///
+    /// # Panics
+    /// If `out` is too small.
+    ///
+    /// # Safety
+    /// As for [`snapshot`](Self::snapshot).
+    #[cfg(any(dcas_queue_loom, dcas_queue_shuttle))]
+    pub unsafe fn newest(&self, out: &mut [Entry]) -> Snapshot {
+        let head = self.head.newest();
+        let (mut len, mut predecessor, mut next) = (0, head.payload, head.link);
+        while next != 0 {
+            // SAFETY: as for this function.
+            let pair = unsafe { pair_at(next) }.newest();
+            let marked = pair.link & MARK != 0;
+            out[len] = Entry { address: next, predecessor, payload: pair.payload, marked };
+            (len, predecessor, next) = (len + 1, pair.payload, pair.link & !MARK);
+        }
+        Snapshot { watermark: head.payload, len, complete: true, restarts: 0 }
+    }
 }

@@ -1,5 +1,7 @@
 //! Real threads, more than cores, as fast as they can; every promise about the watermark is checked as it is made.
 //!
+//! `DCAS_QUEUE_STRESS_SECONDS=60 cargo test --release -p dcas-queue --test stress` runs it for a minute per test.
+//!
 //! What this cannot see: interleavings that the machine at hand does not produce. The explicit-state check looks at
 //! all of them for few threads; this looks at the real code with its real instructions.
 
@@ -12,7 +14,16 @@ use std::time::{Duration, Instant};
 use dcas_queue::{Node, Queue};
 
 const THREADS: usize = 8;
-const RUN: Duration = Duration::from_millis(400);
+
+/// How long each test runs: 400 ms, or as many seconds as the environment says.
+fn run_time() -> Duration {
+    match std::env::var("DCAS_QUEUE_STRESS_SECONDS") {
+        Ok(seconds) => {
+            Duration::from_secs(seconds.parse().expect("DCAS_QUEUE_STRESS_SECONDS is a whole number"))
+        }
+        Err(_) => Duration::from_millis(400),
+    }
+}
 
 /// What everybody can see: which sections are open.
 struct History {
@@ -117,7 +128,7 @@ fn run(history: &History, section: impl Fn(usize, &mut u64) -> u64 + Sync) -> Ve
                 thread::yield_now();
             }
         });
-        let end = Instant::now() + RUN;
+        let end = Instant::now() + run_time();
         while Instant::now() < end && !checker.is_finished() && !workers.iter().any(|w| w.is_finished()) {
             thread::sleep(Duration::from_millis(10));
         }

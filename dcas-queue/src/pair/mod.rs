@@ -27,16 +27,24 @@
 //! assert_eq!(cell.load_payload(), 8);
 //! ```
 
-#[cfg(all(target_arch = "x86_64", target_pointer_width = "64", not(dcas_queue_fallback), not(miri)))]
+#[cfg(all(
+    target_arch = "x86_64",
+    target_pointer_width = "64",
+    not(any(dcas_queue_fallback, dcas_queue_loom, dcas_queue_shuttle, miri))
+))]
 mod detect;
 mod portable;
-#[cfg(all(target_arch = "x86_64", target_pointer_width = "64", not(dcas_queue_fallback), not(miri)))]
+#[cfg(all(
+    target_arch = "x86_64",
+    target_pointer_width = "64",
+    not(any(dcas_queue_fallback, dcas_queue_loom, dcas_queue_shuttle, miri))
+))]
 mod x86_64;
 
 #[cfg(test)]
 mod tests;
 
-use crate::primitive::AtomicU128;
+use crate::primitive::{AtomicU128, constructor};
 
 /// The tag bit in a link: the pair is marked. Everything that a link points to is at least 2-byte aligned.
 pub const MARK: usize = 1;
@@ -59,7 +67,11 @@ pub struct AtomicPair(AtomicU128);
 /// Calls the assembly or portable-atomic, as decided once for the process (INV-P-2).
 macro_rules! access {
     ($cell:expr, assembly: |$pointer:ident| $assembly:expr, portable: |$portable:ident| $other:expr) => {{
-        #[cfg(all(target_arch = "x86_64", target_pointer_width = "64", not(dcas_queue_fallback), not(miri)))]
+        #[cfg(all(
+            target_arch = "x86_64",
+            target_pointer_width = "64",
+            not(any(dcas_queue_fallback, dcas_queue_loom, dcas_queue_shuttle, miri))
+        ))]
         if detect::assembly() {
             let $pointer = $cell.0.as_ptr();
             return $assembly;
@@ -70,10 +82,18 @@ macro_rules! access {
 }
 
 impl AtomicPair {
-    /// A pair that holds `pair`.
-    #[must_use]
-    pub const fn new(pair: Pair) -> Self {
-        Self(AtomicU128::new(portable::pack(pair)))
+    constructor! {
+        /// A pair that holds `pair`.
+        #[must_use]
+        pub fn new(pair: Pair) -> Self {
+            Self(AtomicU128::new(portable::pack(pair)))
+        }
+    }
+
+    /// The newest value, under a model checker; not a step.
+    #[cfg(any(dcas_queue_loom, dcas_queue_shuttle))]
+    pub(crate) fn newest(&self) -> Pair {
+        portable::unpack(self.0.newest())
     }
 
     /// The payload. Acquire: whoever sees a payload sees what its writer did before.
@@ -164,11 +184,25 @@ impl core::fmt::Debug for AtomicPair {
 /// for the whole life of the process.
 #[must_use]
 pub fn is_lock_free() -> bool {
-    #[cfg(all(target_arch = "x86_64", target_pointer_width = "64", not(dcas_queue_fallback), not(miri)))]
+    #[cfg(all(
+        target_arch = "x86_64",
+        target_pointer_width = "64",
+        not(any(dcas_queue_fallback, dcas_queue_loom, dcas_queue_shuttle, miri))
+    ))]
     let lock_free = detect::assembly();
-    #[cfg(all(target_arch = "x86_64", any(dcas_queue_fallback, miri, not(target_pointer_width = "64"))))]
+    #[cfg(all(
+        target_arch = "x86_64",
+        any(
+            dcas_queue_fallback,
+            dcas_queue_loom,
+            dcas_queue_shuttle,
+            miri,
+            not(target_pointer_width = "64")
+        )
+    ))]
     let lock_free = false;
     #[cfg(not(target_arch = "x86_64"))]
-    let lock_free = !cfg!(any(dcas_queue_fallback, miri)) && AtomicU128::is_lock_free();
+    let lock_free = !cfg!(any(dcas_queue_fallback, dcas_queue_loom, dcas_queue_shuttle, miri))
+        && portable_atomic::AtomicU128::is_lock_free();
     lock_free
 }

@@ -1,0 +1,169 @@
+//! What `dcas-queue` is measured against: the lock-less generation list as it was published with delayed TLB invalidation,
+//! written from a description of it, on the same pairs.
+//!
+//! It has the same list and the same donation of generations; the differences are what matters here. A node carries an INVALID
+//! bit while it is not in the list *and while it is being inserted or removed*. Whoever meets the bit on a walk starts again, and
+//! goes on doing so until the owner has cleared it: nobody helps. A kernel makes that bearable with critical sections; in user
+//! space a thread can stop there. Pairs are read by a locked 16-byte instruction.
+//!
+//! Locked instructions: 2 to begin (a 16-byte read, a compare-exchange), 3 to finish (the bit, a read, a compare-exchange).
+
+use dcas_queue::pair::{AtomicPair, MARK, Pair};
+
+/// The bit that says "not in the list, or on the way in or out".
+const INVALID: usize = MARK;
+
+/// Where a thread stands when the hook is called: each single access that others may see is about to happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Point {
+    /// Begin: the pairs up to the tail are about to be walked.
+    Walk,
+    /// Begin: the tail was found; it is about to be read as a whole.
+    ReadTail,
+    /// Begin: the own node is prepared and about to be linked, still INVALID.
+    Link,
+    /// Begin: linked; INVALID is about to be cleared.
+    Validate,
+    /// Finish: the predecessor is about to be searched.
+    Search,
+    /// Finish: INVALID is about to be set in the own node.
+    Invalidate,
+    /// Finish: set; the predecessor is about to be read as a whole.
+    ReadPredecessor,
+    /// Finish: the compare-exchange on the predecessor is about to unlink the node.
+    Unlink,
+}
+
+impl Point {
+    /// All points, in the order of a section.
+    pub const ALL: [Self; 8] = [
+        Self::Walk,
+        Self::ReadTail,
+        Self::Link,
+        Self::Validate,
+        Self::Search,
+        Self::Invalidate,
+        Self::ReadPredecessor,
+        Self::Unlink,
+    ];
+}
+
+/// Hooks: where it stands, and what to do before another attempt (`false`: give up).
+pub trait Hook {
+    fn at(&self, point: Point);
+    fn again(&self) -> bool;
+}
+
+/// The operation gave up, as its hook said.
+#[derive(Debug)]
+pub struct GaveUp;
+
+/// The list with its nodes, which are known by number; node 0 is the head.
+pub struct Published {
+    pairs: Vec<AtomicPair>,
+}
+
+/// The link to node `n`.
+fn to(n: usize) -> usize {
+    n << 1
+}
+
+impl Published {
+    /// An empty list with nodes 1 to `nodes`.
+    pub fn new(nodes: usize) -> Self {
+        let idle = (0..nodes).map(|_| AtomicPair::new(Pair { payload: 0, link: INVALID }));
+        Self { pairs: std::iter::once(AtomicPair::new(Pair::default())).chain(idle).collect() }
+    }
+
+    /// The generation up to which all sections have finished.
+    pub fn watermark(&self) -> u64 {
+        self.pairs[0].load_payload()
+    }
+
+    /// A 16-byte read; none if the pair is INVALID (or changed, which sends the caller back as well).
+    fn read(&self, n: usize) -> Option<Pair> {
+        let pair = &self.pairs[n];
+        let seen = Pair { payload: pair.load_payload(), link: pair.load_link() };
+        (seen.link & INVALID == 0 && pair.compare_exchange(seen, seen)).then_some(seen)
+    }
+
+    /// The node whose link is `link`, from the head on; none if something INVALID or the end came first.
+    fn find(&self, link: usize) -> Option<usize> {
+        let mut n = 0;
+        loop {
+            let next = self.pairs[n].load_link();
+            if next & INVALID != 0 {
+                return None;
+            }
+            if next == link {
+                return Some(n);
+            }
+            if next == 0 {
+                return None;
+            }
+            n = next >> 1;
+        }
+    }
+
+    fn try_begin(&self, node: usize, hook: &impl Hook) -> Option<u64> {
+        let own = &self.pairs[node];
+        hook.at(Point::Walk);
+        let tail = self.find(0)?;
+        hook.at(Point::ReadTail);
+        let seen = self.read(tail).filter(|seen| seen.link == 0)?;
+        let generation = seen.payload + 1;
+        // SAFETY: the node is not linked, and its owner is here.
+        unsafe { own.store_payload(generation) };
+        hook.at(Point::Link);
+        if !self.pairs[tail].compare_exchange(seen, Pair { link: to(node), ..seen }) {
+            return None;
+        }
+        hook.at(Point::Validate);
+        // SAFETY: INVALID: nobody else changes it.
+        unsafe { own.store_link(0) };
+        Some(generation)
+    }
+
+    /// Begins a section on an idle node; one thread per node.
+    pub fn begin(&self, node: usize, hook: &impl Hook) -> Result<u64, GaveUp> {
+        loop {
+            match self.try_begin(node, hook) {
+                Some(generation) => return Ok(generation),
+                None if hook.again() => {}
+                None => return Err(GaveUp),
+            }
+        }
+    }
+
+    fn try_finish(&self, node: usize, hook: &impl Hook) -> Option<()> {
+        let own = &self.pairs[node];
+        hook.at(Point::Search);
+        let predecessor = self.find(to(node))?;
+        hook.at(Point::Invalidate);
+        let next = own.mark();
+        let generation = own.load_payload();
+        hook.at(Point::ReadPredecessor);
+        let seen = self.read(predecessor).filter(|seen| seen.link == to(node));
+        hook.at(Point::Unlink);
+        let unlinked = seen.is_some_and(|seen| {
+            self.pairs[predecessor].compare_exchange(seen, Pair { payload: generation, link: next })
+        });
+        if !unlinked {
+            // SAFETY: INVALID: nobody else changes it.
+            unsafe { own.store_link(next) };
+            return None;
+        }
+        Some(())
+    }
+
+    /// Finishes the section of a node.
+    pub fn finish(&self, node: usize, hook: &impl Hook) -> Result<(), GaveUp> {
+        loop {
+            match self.try_finish(node, hook) {
+                Some(()) => return Ok(()),
+                None if hook.again() => {}
+                None => return Err(GaveUp),
+            }
+        }
+    }
+}
