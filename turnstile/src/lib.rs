@@ -29,6 +29,7 @@ extern crate std;
 
 #[cfg(feature = "std")]
 mod hosted;
+mod lending;
 mod primitive;
 mod scheduler;
 mod table;
@@ -36,6 +37,10 @@ mod waiter;
 
 #[cfg(feature = "std")]
 pub use hosted::{Hosted, RawParkingMutex};
+pub use lending::{
+    Deadlock, Decision, Edge, Ending, Hold, LendingScheduler, Link, Locked, PiTurnstiles, Statistics,
+    TimedScheduler, Waiting,
+};
 pub use scheduler::{Priority, Scheduler, ThreadId};
 pub use table::{Address, Outcome, Queue, Turnstiles, Woken};
 

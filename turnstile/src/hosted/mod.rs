@@ -5,12 +5,14 @@ mod threads;
 
 pub use mutex::RawParkingMutex;
 
-use crate::{Priority, Scheduler, ThreadId};
+use std::time::{Duration, Instant};
+
+use crate::{LendingScheduler, Priority, Scheduler, ThreadId, TimedScheduler};
 
 /// The portable scheduler: every thread of the process, parked through [`parking_lot_core`].
 ///
 /// A thread's priority is the number it last gave to [`set_priority`](Self::set_priority), and orders wake-ups
-/// only: the operating system is not told. All values of this type are the same scheduler.
+/// and lending only: the operating system is not told. All values of this type are the same scheduler.
 ///
 /// ```
 /// use turnstile::{Hosted, Priority, Scheduler};
@@ -41,14 +43,47 @@ unsafe impl Scheduler for Hosted {
 
     #[inline]
     fn priority(&self, thread: ThreadId) -> Priority {
-        threads::priority(thread)
+        threads::priority(thread).max(threads::lent(thread))
     }
 
     fn park(&self) {
-        threads::park();
+        threads::park(None);
     }
 
     fn unpark(&self, thread: ThreadId) {
         threads::unpark(thread);
+    }
+}
+
+// SAFETY: nothing here knows of a table, waits, or panics.
+unsafe impl LendingScheduler for Hosted {
+    fn own_priority(&self, thread: ThreadId) -> Priority {
+        threads::priority(thread)
+    }
+
+    fn lend(&self, thread: ThreadId, priority: Priority) {
+        threads::set_lent(thread, priority);
+    }
+
+    fn unlend(&self, thread: ThreadId) {
+        threads::set_lent(thread, Priority::LOWEST);
+    }
+}
+
+// SAFETY: nothing here knows of a table, or panics.
+unsafe impl TimedScheduler for Hosted {
+    type Instant = Instant;
+    type Duration = Duration;
+
+    fn after(&self, duration: Duration) -> Option<Instant> {
+        Instant::now().checked_add(duration)
+    }
+
+    fn is_past(&self, deadline: Instant) -> bool {
+        Instant::now() >= deadline
+    }
+
+    fn park_until(&self, deadline: Instant) {
+        threads::park(Some(deadline));
     }
 }

@@ -10,6 +10,7 @@ use core::num::NonZeroUsize;
 use std::boxed::Box;
 use std::sync::{Mutex, PoisonError};
 use std::thread_local;
+use std::time::Instant;
 use std::vec::Vec;
 
 use crossbeam_utils::CachePadded;
@@ -29,6 +30,8 @@ const TOKEN: u8 = 2;
 struct Record {
     token: AtomicU8,
     priority: AtomicU8,
+    /// The priority that is lent to the thread; 0 for none.
+    lent: AtomicU8,
 }
 
 /// Records in the first block; block `k` has this many times 2^k.
@@ -82,6 +85,7 @@ fn register() -> ThreadId {
                     CachePadded::new(Record {
                         token: AtomicU8::new(EMPTY),
                         priority: AtomicU8::new(Priority::NORMAL.level()),
+                        lent: AtomicU8::new(0),
                     })
                 })
                 .collect();
@@ -94,6 +98,7 @@ fn register() -> ThreadId {
     drop(registry);
     let thread = ThreadId::new(NonZeroUsize::MIN.saturating_add(index));
     set_priority(thread, Priority::NORMAL);
+    set_lent(thread, Priority::LOWEST);
     CURRENT.set(thread.get().get());
     // Fails while the thread's destructors run: then the record is not given back, and stays unused for ever.
     let _ = RETURN.try_with(|_| ());
@@ -139,11 +144,24 @@ pub(super) fn set_priority(thread: ThreadId, priority: Priority) {
     }
 }
 
+pub(super) fn lent(thread: ThreadId) -> Priority {
+    // ORD: Relaxed: a number on its own.
+    record(thread).map_or(Priority::LOWEST, |record| Priority::new(record.lent.load(Relaxed)))
+}
+
+pub(super) fn set_lent(thread: ThreadId, priority: Priority) {
+    if let Some(record) = record(thread) {
+        // ORD: Relaxed: a number on its own.
+        record.lent.store(priority.level(), Relaxed);
+    }
+}
+
 fn key(record: &Record) -> usize {
     core::ptr::from_ref(&record.token).addr()
 }
 
-pub(super) fn park() {
+/// Parks until the token is there, or until `deadline`; may return early.
+pub(super) fn park(deadline: Option<Instant>) {
     let Some(record) = record(current()) else { return };
     // ORD: Acquire pairs with the Release swap in `unpark`; Relaxed on failure: the token is taken just below.
     if record.token.compare_exchange(EMPTY, PARKED, Acquire, Relaxed).is_ok() {
@@ -157,7 +175,7 @@ pub(super) fn park() {
                 || {},
                 |_, _| {},
                 DEFAULT_PARK_TOKEN,
-                None,
+                deadline,
             )
         };
     }
@@ -232,10 +250,10 @@ mod tests {
     fn a_token_given_before_the_park_is_not_lost() {
         unpark(current());
         unpark(current());
-        park();
+        park(None);
         let here = current();
         let other = std::thread::spawn(move || unpark(here));
-        park();
+        park(None);
         other.join().unwrap();
     }
 }

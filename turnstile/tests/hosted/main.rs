@@ -1,6 +1,7 @@
 //! The turnstiles under the hosted scheduler, with real threads.
 #![cfg(feature = "std")]
 
+mod lending;
 mod order;
 mod stress;
 mod support;
