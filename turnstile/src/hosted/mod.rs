@@ -1,13 +1,13 @@
 //! The portable scheduler for hosted programs: it orders wake-ups, and parks on `parking_lot_core`.
 
 mod mutex;
-mod threads;
+pub(crate) mod threads;
 
 pub use mutex::RawParkingMutex;
 
 use std::time::{Duration, Instant};
 
-use crate::{LendingScheduler, Priority, Scheduler, ThreadId, TimedScheduler};
+use crate::{LendingScheduler, LockScheduler, PiTurnstiles, Priority, Scheduler, ThreadId, TimedScheduler};
 
 /// The portable scheduler: every thread of the process, parked through [`parking_lot_core`].
 ///
@@ -85,5 +85,15 @@ unsafe impl TimedScheduler for Hosted {
 
     fn park_until(&self, deadline: Instant) {
         threads::park(Some(deadline));
+    }
+}
+
+static TABLE: PiTurnstiles<Hosted> = PiTurnstiles::new(Hosted);
+
+// SAFETY: rule 1: a static. Rule 2: the registry's ids are small.
+unsafe impl LockScheduler for Hosted {
+    #[inline]
+    fn table() -> &'static PiTurnstiles<Self> {
+        &TABLE
     }
 }

@@ -27,11 +27,13 @@ const PARKED: u8 = 1;
 const TOKEN: u8 = 2;
 
 /// What the registry keeps for a thread.
-struct Record {
+pub(crate) struct Record {
     token: AtomicU8,
     priority: AtomicU8,
     /// The priority that is lent to the thread; 0 for none.
     lent: AtomicU8,
+    #[cfg(all(feature = "linux-rt", target_os = "linux"))]
+    pub(crate) real_time: crate::linux::RealTime,
 }
 
 /// Records in the first block; block `k` has this many times 2^k.
@@ -60,7 +62,7 @@ fn locate(index: usize) -> (usize, usize, usize) {
 }
 
 /// The record of a thread, or nothing for an id that was never given out.
-fn record(thread: ThreadId) -> Option<&'static Record> {
+pub(crate) fn record(thread: ThreadId) -> Option<&'static Record> {
     let (block, place, _) = locate(thread.get().get() - 1);
     // ORD: Acquire pairs with the Release store in `register`, which publishes the block's records.
     let records = BLOCK_TABLE.get(block)?.load(Acquire);
@@ -86,6 +88,8 @@ fn register() -> ThreadId {
                         token: AtomicU8::new(EMPTY),
                         priority: AtomicU8::new(Priority::NORMAL.level()),
                         lent: AtomicU8::new(0),
+                        #[cfg(all(feature = "linux-rt", target_os = "linux"))]
+                        real_time: crate::linux::RealTime::new(),
                     })
                 })
                 .collect();
@@ -110,6 +114,8 @@ struct Return;
 
 impl Drop for Return {
     fn drop(&mut self) {
+        #[cfg(all(feature = "linux-rt", target_os = "linux"))]
+        crate::linux::forget_current();
         // Destructors that run after this one get a record of their own.
         if let Some(id) = NonZeroUsize::new(CURRENT.replace(0)) {
             REGISTRY.lock().unwrap_or_else(PoisonError::into_inner).free.push(id.get() - 1);
@@ -125,7 +131,7 @@ thread_local! {
 
 /// The current thread.
 #[inline]
-pub(super) fn current() -> ThreadId {
+pub(crate) fn current() -> ThreadId {
     match NonZeroUsize::new(CURRENT.get()) {
         Some(id) => ThreadId::new(id),
         None => register(),

@@ -148,8 +148,7 @@ impl<S: LendingScheduler, const CHAINS: usize> PiTurnstiles<S, CHAINS> {
     /// [scheduling point](crate::Scheduler::point). If it panics, what it did up to then stays done.
     pub fn locked<R>(&self, action: impl FnOnce(&mut Locked<'_, S, CHAINS>) -> R) -> R {
         // Declared before the lock is taken, hence dropped after it is released, in unwinding too.
-        let mut unparker =
-            Unparker { scheduler: &self.scheduler, batch: Batch { threads: [None; BATCH], length: 0 } };
+        let mut unparker = Unparker { table: self, batch: Batch { threads: [None; BATCH], length: 0 } };
         self.scheduler.point();
         let graph = self.graph.lock();
         action(&mut Locked { scheduler: &self.scheduler, graph: &graph, batch: &mut unparker.batch })
@@ -522,16 +521,21 @@ struct Batch {
     length: usize,
 }
 
-/// Unparks a batch when it is dropped: after the lock was released.
-struct Unparker<'a, S: LendingScheduler> {
-    scheduler: &'a S,
+/// Unparks a batch when it is dropped, after the lock was released; only then is this thread lowered (INV-L-8).
+struct Unparker<'a, S: LendingScheduler, const CHAINS: usize> {
+    table: &'a PiTurnstiles<S, CHAINS>,
     batch: Batch,
 }
 
-impl<S: LendingScheduler> Drop for Unparker<'_, S> {
+impl<S: LendingScheduler, const CHAINS: usize> Drop for Unparker<'_, S, CHAINS> {
     fn drop(&mut self) {
+        let scheduler = &self.table.scheduler;
         for thread in self.batch.threads.iter().take(self.batch.length).flatten() {
-            self.scheduler.unpark(*thread);
+            scheduler.unpark(*thread);
+        }
+        if scheduler.is_unsettled() {
+            let _graph = self.table.graph.lock();
+            scheduler.settle();
         }
     }
 }

@@ -24,6 +24,20 @@ pub unsafe trait LendingScheduler: Scheduler {
 
     /// Nothing is lent to `thread` any more. It may have had no loan.
     fn unlend(&self, thread: ThreadId);
+
+    /// Whether the calling thread is to be lowered by [`settle`](Self::settle).
+    ///
+    /// A thread that lets go lowers itself, and has still to wake those it lets go on. If it can be preempted at the moment at which it
+    /// is lowered, [`lend`](Self::lend) and [`unlend`](Self::unlend) must put that off when they lower the *calling* thread, or somebody in between
+    /// holds up the most urgent: then this says true until `settle` was called. The default, never, is for schedulers that preempt only at
+    /// points of their own.
+    fn is_unsettled(&self) -> bool {
+        false
+    }
+
+    /// Lowers the calling thread to what it is lent now. Called with the table's lock held, after those it woke were unparked, if
+    /// [`is_unsettled`](Self::is_unsettled).
+    fn settle(&self) {}
 }
 
 /// A scheduler with a clock.
@@ -61,6 +75,14 @@ unsafe impl<S: LendingScheduler + ?Sized> LendingScheduler for &S {
     fn unlend(&self, thread: ThreadId) {
         (**self).unlend(thread);
     }
+
+    fn is_unsettled(&self) -> bool {
+        (**self).is_unsettled()
+    }
+
+    fn settle(&self) {
+        (**self).settle();
+    }
 }
 
 // SAFETY: every method is the referred-to scheduler's own, called on that same scheduler.
@@ -94,6 +116,14 @@ unsafe impl<S: LendingScheduler + ?Sized> LendingScheduler for std::sync::Arc<S>
 
     fn unlend(&self, thread: ThreadId) {
         (**self).unlend(thread);
+    }
+
+    fn is_unsettled(&self) -> bool {
+        (**self).is_unsettled()
+    }
+
+    fn settle(&self) {
+        (**self).settle();
     }
 }
 

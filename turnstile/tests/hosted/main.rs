@@ -2,6 +2,7 @@
 #![cfg(feature = "std")]
 
 mod lending;
+mod mutex;
 mod order;
 mod stress;
 mod support;

@@ -5,7 +5,7 @@
 use std::cell::Cell;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering::*};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 use turnstile::{LendingScheduler, Priority, Scheduler, ThreadId, TimedScheduler};
@@ -134,7 +134,7 @@ impl Machine {
     }
 
     /// Runs the bodies as threads with these priorities until all are done.
-    pub(crate) fn run(self: &Arc<Self>, bodies: Vec<(u8, Box<dyn FnOnce() + Send>)>) {
+    pub(crate) fn run(&'static self, bodies: Vec<(u8, Box<dyn FnOnce() + Send>)>) {
         let threads =
             bodies.iter().map(|(own, _)| Thread { own: *own, lent: None, mode: Mode::Ready, token: false });
         self.state().threads = threads.collect();
@@ -142,7 +142,7 @@ impl Machine {
             .into_iter()
             .enumerate()
             .map(|(number, (_, body))| {
-                let machine = Arc::clone(self);
+                let machine = self;
                 std::thread::spawn(move || {
                     NUMBER.set(number);
                     machine.wait_for_processor(machine.state());
