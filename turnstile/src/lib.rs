@@ -20,7 +20,8 @@
 //! # Lending
 //!
 //! In a [`PiTurnstiles`] the waiters lend their priority to whoever owns what they wait for, through chains of blocked owners, and the
-//! loans are recomputed whenever something changes (INV-L-1 to INV-L-8). [`RawPiMutex`] is a mutex on it.
+//! loans are recomputed whenever something changes (INV-L-1 to INV-L-8). [`RawPiMutex`] and
+//! [`RawPiRwLock`] are locks on it.
 //!
 //! # Schedulers
 //!
@@ -51,7 +52,7 @@ pub use lending::{
 };
 #[cfg(all(feature = "linux-rt", target_os = "linux"))]
 pub use linux::{LinuxRt, MissingCapability, Policy, RawFutexPiMutex};
-pub use locks::{LockScheduler, RawPiMutex};
+pub use locks::{LockScheduler, RawPiMutex, RawPiRwLock, ReadHolds, ReaderScheduler, Share};
 pub use scheduler::{Priority, Scheduler, ThreadId};
 pub use table::{Address, Outcome, Queue, Turnstiles, Woken};
 

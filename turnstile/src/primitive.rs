@@ -3,8 +3,8 @@
 //! Everything that another thread may see goes through this module, so that a model checker's types can be put
 //! in its place without touching the code that uses them.
 
-pub(crate) use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-pub(crate) use core::sync::atomic::{AtomicU8, AtomicUsize};
+pub(crate) use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+pub(crate) use core::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize};
 
 #[cfg(feature = "std")]
 pub(crate) use core::sync::atomic::AtomicPtr;

@@ -7,7 +7,10 @@ pub use mutex::RawParkingMutex;
 
 use std::time::{Duration, Instant};
 
-use crate::{LendingScheduler, LockScheduler, PiTurnstiles, Priority, Scheduler, ThreadId, TimedScheduler};
+use crate::{
+    LendingScheduler, LockScheduler, PiTurnstiles, Priority, ReadHolds, ReaderScheduler, Scheduler, ThreadId,
+    TimedScheduler,
+};
 
 /// The portable scheduler: every thread of the process, parked through [`parking_lot_core`].
 ///
@@ -95,5 +98,16 @@ unsafe impl LockScheduler for Hosted {
     #[inline]
     fn table() -> &'static PiTurnstiles<Self> {
         &TABLE
+    }
+}
+
+// SAFETY: every record of the registry has a `ReadHolds` of its own, and `each` visits all records.
+unsafe impl ReaderScheduler for Hosted {
+    fn read_holds(&self, thread: ThreadId) -> Option<&'static ReadHolds> {
+        threads::record(thread).map(|record| &record.read_holds)
+    }
+
+    fn each_thread(&self, visit: &mut dyn FnMut(ThreadId, &'static ReadHolds)) {
+        threads::each(&mut |thread, record| visit(thread, &record.read_holds));
     }
 }

@@ -17,7 +17,7 @@ use crossbeam_utils::CachePadded;
 use parking_lot_core::{DEFAULT_PARK_TOKEN, DEFAULT_UNPARK_TOKEN};
 
 use crate::primitive::{Acquire, AtomicPtr, AtomicU8, Relaxed, Release};
-use crate::{Priority, ThreadId};
+use crate::{Priority, ReadHolds, ThreadId};
 
 /// No token, nobody parked; `Record::token`.
 const EMPTY: u8 = 0;
@@ -32,6 +32,8 @@ pub(crate) struct Record {
     priority: AtomicU8,
     /// The priority that is lent to the thread; 0 for none.
     lent: AtomicU8,
+    /// Per scheduler, because holds belong to one table: the portable one's.
+    pub(crate) read_holds: ReadHolds,
     #[cfg(all(feature = "linux-rt", target_os = "linux"))]
     pub(crate) real_time: crate::linux::RealTime,
 }
@@ -74,6 +76,15 @@ pub(crate) fn record(thread: ThreadId) -> Option<&'static Record> {
     Some(unsafe { &*records.add(place) })
 }
 
+/// Calls `visit` with every record there is.
+pub(crate) fn each(visit: &mut dyn FnMut(ThreadId, &'static Record)) {
+    let mut id = NonZeroUsize::MIN;
+    while let Some(record) = record(ThreadId::new(id)) {
+        visit(ThreadId::new(id), record);
+        id = id.saturating_add(1);
+    }
+}
+
 /// Takes a record for the current thread.
 #[cold]
 fn register() -> ThreadId {
@@ -88,6 +99,7 @@ fn register() -> ThreadId {
                         token: AtomicU8::new(EMPTY),
                         priority: AtomicU8::new(Priority::NORMAL.level()),
                         lent: AtomicU8::new(0),
+                        read_holds: ReadHolds::new(),
                         #[cfg(all(feature = "linux-rt", target_os = "linux"))]
                         real_time: crate::linux::RealTime::new(),
                     })

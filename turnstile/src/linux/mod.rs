@@ -16,7 +16,10 @@ use core::fmt;
 use std::io;
 use std::time::{Duration, Instant};
 
-use crate::{LendingScheduler, LockScheduler, PiTurnstiles, Priority, Scheduler, ThreadId, TimedScheduler};
+use crate::{
+    LendingScheduler, LockScheduler, PiTurnstiles, Priority, ReadHolds, ReaderScheduler, Scheduler, ThreadId,
+    TimedScheduler,
+};
 
 /// The scheduler that lends real priorities, on Linux. All values of this type are the same scheduler.
 ///
@@ -167,5 +170,16 @@ unsafe impl LockScheduler for LinuxRt {
     #[inline]
     fn table() -> &'static PiTurnstiles<Self> {
         &TABLE
+    }
+}
+
+// SAFETY: every record of the registry has a `ReadHolds` of its own for this scheduler, and `each` visits all records.
+unsafe impl ReaderScheduler for LinuxRt {
+    fn read_holds(&self, thread: ThreadId) -> Option<&'static ReadHolds> {
+        threads::of(thread).map(|real_time| &real_time.read_holds)
+    }
+
+    fn each_thread(&self, visit: &mut dyn FnMut(ThreadId, &'static ReadHolds)) {
+        crate::hosted::threads::each(&mut |thread, record| visit(thread, &record.real_time.read_holds));
     }
 }

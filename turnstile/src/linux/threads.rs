@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::{MissingCapability, Policy};
 use crate::hosted::threads as registry;
 use crate::primitive::{Acquire, AtomicU32, Relaxed, Release};
-use crate::{Priority, ThreadId};
+use crate::{Priority, ReadHolds, ThreadId};
 
 /// No token, nobody parked; `RealTime::token`.
 const EMPTY: u32 = 0;
@@ -31,6 +31,7 @@ pub(crate) struct RealTime {
     /// What the system was last told.
     applied: AtomicU32,
     refused: AtomicU32,
+    pub(super) read_holds: ReadHolds,
 }
 
 impl RealTime {
@@ -42,6 +43,7 @@ impl RealTime {
             loan: AtomicU32::new(NO_LOAN),
             applied: AtomicU32::new(0),
             refused: AtomicU32::new(0),
+            read_holds: ReadHolds::new(),
         }
     }
 
@@ -109,7 +111,7 @@ pub(crate) fn forget_current() {
     CURRENT.set(0);
 }
 
-fn of(thread: ThreadId) -> Option<&'static RealTime> {
+pub(super) fn of(thread: ThreadId) -> Option<&'static RealTime> {
     // ORD: Acquire pairs with the Release store in `register`: the other fields are this thread's then.
     registry::record(thread)
         .map(|record| &record.real_time)

@@ -4,5 +4,6 @@
 mod lending;
 mod mutex;
 mod order;
+mod rwlock;
 mod stress;
 mod support;
