@@ -17,6 +17,12 @@
 //! No wake-up is lost; the order of wake-ups is priority, then arrival; spurious returns of the scheduler's park are not
 //! passed on. `MODEL.md` numbers these (INV-T-1 to INV-T-8) and says which test shows each.
 //!
+//! # Lending
+//!
+//! In a [`PiTurnstiles`] the waiters lend their priority to whoever owns what they wait for, through chains of blocked owners, and the
+//! loans are recomputed whenever something changes (INV-L-1 to INV-L-8). [`RawPiMutex`] and
+//! [`RawPiRwLock`] are locks on it.
+//!
 //! # Schedulers
 //!
 //! Parking, waking and priorities come from a [`Scheduler`]: a kernel's, a simulator's, or with feature `std` the hosted
@@ -29,6 +35,10 @@ extern crate std;
 
 #[cfg(feature = "std")]
 mod hosted;
+mod lending;
+#[cfg(all(feature = "linux-rt", target_os = "linux"))]
+mod linux;
+mod locks;
 mod primitive;
 mod scheduler;
 mod table;
@@ -36,6 +46,13 @@ mod waiter;
 
 #[cfg(feature = "std")]
 pub use hosted::{Hosted, RawParkingMutex};
+pub use lending::{
+    Deadlock, Decision, Edge, Ending, Hold, LendingScheduler, Link, Locked, PiTurnstiles, Statistics,
+    TimedScheduler, Waiting,
+};
+#[cfg(all(feature = "linux-rt", target_os = "linux"))]
+pub use linux::{LinuxRt, MissingCapability, Policy, RawFutexPiMutex};
+pub use locks::{LockScheduler, RawPiMutex, RawPiRwLock, ReadHolds, ReaderScheduler, Share};
 pub use scheduler::{Priority, Scheduler, ThreadId};
 pub use table::{Address, Outcome, Queue, Turnstiles, Woken};
 

@@ -44,7 +44,7 @@ impl Address {
     }
 
     /// A chain's index below `chains`.
-    fn bucket(self, chains: usize) -> usize {
+    pub(crate) fn bucket(self, chains: usize) -> usize {
         // Fibonacci hashing: 2^64 divided by the golden ratio spreads addresses that differ in few bits over
         // the product's upper half (Knuth, The Art of Computer Programming, volume 3, section 6.4).
         const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;

@@ -1,16 +1,21 @@
 //! The portable scheduler for hosted programs: it orders wake-ups, and parks on `parking_lot_core`.
 
 mod mutex;
-mod threads;
+pub(crate) mod threads;
 
 pub use mutex::RawParkingMutex;
 
-use crate::{Priority, Scheduler, ThreadId};
+use std::time::{Duration, Instant};
+
+use crate::{
+    LendingScheduler, LockScheduler, PiTurnstiles, Priority, ReadHolds, ReaderScheduler, Scheduler, ThreadId,
+    TimedScheduler,
+};
 
 /// The portable scheduler: every thread of the process, parked through [`parking_lot_core`].
 ///
 /// A thread's priority is the number it last gave to [`set_priority`](Self::set_priority), and orders wake-ups
-/// only: the operating system is not told. All values of this type are the same scheduler.
+/// and lending only: the operating system is not told. All values of this type are the same scheduler.
 ///
 /// ```
 /// use turnstile::{Hosted, Priority, Scheduler};
@@ -41,14 +46,68 @@ unsafe impl Scheduler for Hosted {
 
     #[inline]
     fn priority(&self, thread: ThreadId) -> Priority {
-        threads::priority(thread)
+        threads::priority(thread).max(threads::lent(thread))
     }
 
     fn park(&self) {
-        threads::park();
+        threads::park(None);
     }
 
     fn unpark(&self, thread: ThreadId) {
         threads::unpark(thread);
+    }
+}
+
+// SAFETY: nothing here knows of a table, waits, or panics.
+unsafe impl LendingScheduler for Hosted {
+    fn own_priority(&self, thread: ThreadId) -> Priority {
+        threads::priority(thread)
+    }
+
+    fn lend(&self, thread: ThreadId, priority: Priority) {
+        threads::set_lent(thread, priority);
+    }
+
+    fn unlend(&self, thread: ThreadId) {
+        threads::set_lent(thread, Priority::LOWEST);
+    }
+}
+
+// SAFETY: nothing here knows of a table, or panics.
+unsafe impl TimedScheduler for Hosted {
+    type Instant = Instant;
+    type Duration = Duration;
+
+    fn after(&self, duration: Duration) -> Option<Instant> {
+        Instant::now().checked_add(duration)
+    }
+
+    fn is_past(&self, deadline: Instant) -> bool {
+        Instant::now() >= deadline
+    }
+
+    fn park_until(&self, deadline: Instant) {
+        threads::park(Some(deadline));
+    }
+}
+
+static TABLE: PiTurnstiles<Hosted> = PiTurnstiles::new(Hosted);
+
+// SAFETY: rule 1: a static. Rule 2: the registry's ids are small.
+unsafe impl LockScheduler for Hosted {
+    #[inline]
+    fn table() -> &'static PiTurnstiles<Self> {
+        &TABLE
+    }
+}
+
+// SAFETY: every record of the registry has a `ReadHolds` of its own, and `each` visits all records.
+unsafe impl ReaderScheduler for Hosted {
+    fn read_holds(&self, thread: ThreadId) -> Option<&'static ReadHolds> {
+        threads::record(thread).map(|record| &record.read_holds)
+    }
+
+    fn each_thread(&self, visit: &mut dyn FnMut(ThreadId, &'static ReadHolds)) {
+        threads::each(&mut |thread, record| visit(thread, &record.read_holds));
     }
 }

@@ -7,20 +7,21 @@
 //! An id is the record's place and the number of its use, so a record's next thread has another id. Other
 //! thread-local values may be destroyed after the record was given back: their destructors still run under the old
 //! id, which by then may find no record; the thread does not park any more then, it yields. Ids come again
-//! after 2^32 threads on one record (64-bit hosts).
+//! after 2^28 threads on one record (64-bit hosts).
 
 use core::cell::Cell;
 use core::num::NonZeroUsize;
 use std::boxed::Box;
 use std::sync::{Mutex, PoisonError};
 use std::thread_local;
+use std::time::Instant;
 use std::vec::Vec;
 
 use crossbeam_utils::CachePadded;
 use parking_lot_core::{DEFAULT_PARK_TOKEN, DEFAULT_UNPARK_TOKEN};
 
 use crate::primitive::{Acquire, AtomicPtr, AtomicU8, AtomicUsize, Relaxed, Release};
-use crate::{Priority, ThreadId};
+use crate::{Priority, ReadHolds, ThreadId};
 
 /// No token, nobody parked; `Record::token`.
 const EMPTY: u8 = 0;
@@ -30,11 +31,17 @@ const PARKED: u8 = 1;
 const TOKEN: u8 = 2;
 
 /// What the registry keeps for a thread.
-struct Record {
+pub(crate) struct Record {
     /// The id of the thread that uses the record, or used it last.
     user: AtomicUsize,
     token: AtomicU8,
     priority: AtomicU8,
+    /// The priority that is lent to the thread; 0 for none.
+    lent: AtomicU8,
+    /// Per scheduler, because holds belong to one table: the portable one's.
+    pub(crate) read_holds: ReadHolds,
+    #[cfg(all(feature = "linux-rt", target_os = "linux"))]
+    pub(crate) real_time: crate::linux::RealTime,
 }
 
 /// Records in the first block; block `k` has this many times 2^k.
@@ -65,6 +72,8 @@ fn locate(index: usize) -> (usize, usize, usize) {
 /// Bits of an id that say which record; the number of the use stands above them.
 const INDEX_BITS: u32 = usize::BITS / 2;
 const INDEX_MASK: usize = (1 << INDEX_BITS) - 1;
+/// Bits of an id; the rest is left to those who keep an id and some flags in one word.
+const ID_MASK: usize = usize::MAX >> 4;
 
 /// The index of the record that an id names.
 fn index(id: NonZeroUsize) -> Option<usize> {
@@ -72,7 +81,7 @@ fn index(id: NonZeroUsize) -> Option<usize> {
 }
 
 /// The record of a thread, or nothing if another thread has it by now or nobody ever had.
-fn record(thread: ThreadId) -> Option<&'static Record> {
+pub(crate) fn record(thread: ThreadId) -> Option<&'static Record> {
     let id = thread.get();
     // ORD: Relaxed: a thread finds its own id here because it stored it; for others' a stale answer is a late one.
     place(index(id)?).filter(|record| record.user.load(Relaxed) == id.get())
@@ -90,6 +99,16 @@ fn place(index: usize) -> Option<&'static Record> {
     Some(unsafe { &*records.add(place) })
 }
 
+/// Calls `visit` with every record that has had a user, and with the id of the latest.
+pub(crate) fn each(visit: &mut dyn FnMut(ThreadId, &'static Record)) {
+    for record in (0..).map_while(place) {
+        // ORD: Relaxed: who looks for what a thread did with its record is ordered after that, and it stored the id before.
+        if let Some(id) = NonZeroUsize::new(record.user.load(Relaxed)) {
+            visit(ThreadId::new(id), record);
+        }
+    }
+}
+
 /// Takes a record for the current thread.
 #[cold]
 fn register() -> ThreadId {
@@ -104,6 +123,10 @@ fn register() -> ThreadId {
                         user: AtomicUsize::new(0),
                         token: AtomicU8::new(EMPTY),
                         priority: AtomicU8::new(Priority::NORMAL.level()),
+                        lent: AtomicU8::new(0),
+                        read_holds: ReadHolds::new(),
+                        #[cfg(all(feature = "linux-rt", target_os = "linux"))]
+                        real_time: crate::linux::RealTime::new(),
                     })
                 })
                 .collect();
@@ -118,7 +141,7 @@ fn register() -> ThreadId {
     // ORD: Relaxed, both: see `record`.
     let id = match user.map_or(0, |user| user.load(Relaxed)) {
         0 => index + 1,
-        last => last.wrapping_add(INDEX_MASK + 1),
+        last => last.wrapping_add(INDEX_MASK + 1) & ID_MASK,
     };
     if let Some(user) = user {
         user.store(id, Relaxed); // ORD: see `record`
@@ -126,6 +149,7 @@ fn register() -> ThreadId {
     drop(registry);
     let thread = ThreadId::new(NonZeroUsize::MIN.saturating_add(id - 1));
     set_priority(thread, Priority::NORMAL);
+    set_lent(thread, Priority::LOWEST);
     CURRENT.set(thread.get().get());
     // Fails while the thread's destructors run: then the record is not given back, and stays unused for ever.
     let _ = RETURN.try_with(|_| ());
@@ -137,6 +161,8 @@ struct Return;
 
 impl Drop for Return {
     fn drop(&mut self) {
+        #[cfg(all(feature = "linux-rt", target_os = "linux"))]
+        crate::linux::forget_current();
         // Destructors that run after this one keep the id and must not sleep on the record.
         GONE.set(true);
         if let Some(index) = NonZeroUsize::new(CURRENT.get()).and_then(index) {
@@ -155,7 +181,7 @@ thread_local! {
 
 /// The current thread.
 #[inline]
-pub(super) fn current() -> ThreadId {
+pub(crate) fn current() -> ThreadId {
     match NonZeroUsize::new(CURRENT.get()) {
         Some(id) => ThreadId::new(id),
         None => register(),
@@ -174,11 +200,24 @@ pub(super) fn set_priority(thread: ThreadId, priority: Priority) {
     }
 }
 
+pub(super) fn lent(thread: ThreadId) -> Priority {
+    // ORD: Relaxed: a number on its own.
+    record(thread).map_or(Priority::LOWEST, |record| Priority::new(record.lent.load(Relaxed)))
+}
+
+pub(super) fn set_lent(thread: ThreadId, priority: Priority) {
+    if let Some(record) = record(thread) {
+        // ORD: Relaxed: a number on its own.
+        record.lent.store(priority.level(), Relaxed);
+    }
+}
+
 fn key(record: &Record) -> usize {
     core::ptr::from_ref(&record.token).addr()
 }
 
-pub(super) fn park() {
+/// Parks until the token is there, or until `deadline`; may return early.
+pub(super) fn park(deadline: Option<Instant>) {
     let Some(record) = record(current()).filter(|_| !GONE.get()) else {
         return std::thread::yield_now();
     };
@@ -194,7 +233,7 @@ pub(super) fn park() {
                 || {},
                 |_, _| {},
                 DEFAULT_PARK_TOKEN,
-                None,
+                deadline,
             )
         };
     }
@@ -273,7 +312,7 @@ mod tests {
             fn drop(&mut self) {
                 assert!(GONE.get(), "the test means a destructor that runs after the registry's");
                 let next = std::thread::spawn(current).join().unwrap();
-                park();
+                park(None);
                 self.0.send((self.1.get().unwrap(), current(), next)).unwrap();
             }
         }
@@ -297,10 +336,10 @@ mod tests {
     fn a_token_given_before_the_park_is_not_lost() {
         unpark(current());
         unpark(current());
-        park();
+        park(None);
         let here = current();
         let other = std::thread::spawn(move || unpark(here));
-        park();
+        park(None);
         other.join().unwrap();
     }
 }
