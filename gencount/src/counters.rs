@@ -16,7 +16,7 @@ pub struct Counters {
     /// Waits that had to park.
     pub invl_wait_slow: u64,
     /// The longest queue that a begin or a finish met on its way, in sections. With `lockfree` sections may end and
-    /// begin during the walk, so it may have met more than were ever open at one moment.
+    /// begin during the walk, so it may have met more than were ever open at one moment. `sharded` has no queue: 0.
     pub invl_max_qlen: u64,
     /// How often a begin found that the queue had changed under it, and walked again.
     pub invl_start_restart: u64,
@@ -65,7 +65,8 @@ impl Count {
         }
     }
 
-    fn get(&self) -> u64 {
+    #[inline]
+    pub(crate) fn get(&self) -> u64 {
         // ORD: Relaxed: a number on its own.
         self.0.load(Relaxed)
     }

@@ -39,6 +39,7 @@ extern crate std;
 mod counters;
 pub mod dispatch;
 mod domain;
+mod fault;
 mod implementation;
 mod locked;
 mod lockfree;
@@ -46,7 +47,9 @@ mod operations;
 mod participant;
 mod pool;
 mod primitive;
+mod sharded;
 mod slot;
+mod waiters;
 mod waiting;
 mod word;
 

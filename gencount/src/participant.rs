@@ -121,10 +121,16 @@ impl<S: Scheduler> Participant<S> {
     #[inline]
     pub fn begin(&self) -> Section<'_, S> {
         let generation = self.begin_raw();
-        Section { participant: self, generation, _not_send: PhantomData }
+        Section {
+            participant: self,
+            generation,
+            serial: self.slot().own.counters.blocks.get(),
+            _not_send: PhantomData,
+        }
     }
 
-    /// Opens a section without a guard, and returns its generation: for kernels whose sections do not follow a scope.
+    /// Opens a section without a guard, and returns its generation (see [`Section::generation`]): for kernels whose
+    /// sections do not follow a scope.
     /// [`finish_raw`](Self::finish_raw) closes it.
     ///
     /// # Panics
@@ -249,11 +255,21 @@ impl<S: Scheduler> fmt::Debug for Participant<S> {
 pub struct Section<'a, S: Scheduler> {
     participant: &'a Participant<S>,
     generation: u64,
+    /// Which of the slot's sections this is: generations need not differ.
+    serial: u64,
     _not_send: PhantomData<*mut ()>,
 }
 
 impl<S: Scheduler> Section<'_, S> {
-    /// The section's generation, which is above 0.
+    /// Whether this is the section that is open in the slot: not if `finish_raw` closed it.
+    #[inline]
+    fn is_open(&self) -> bool {
+        self.participant.in_section() && self.participant.slot().own.counters.blocks.get() == self.serial
+    }
+
+    /// The section's generation, which is above 0: the watermark stays below it as long as the section is open.
+    ///
+    /// With [`Sharded`](crate::Implementation::Sharded), sections may have the same one.
     #[inline]
     #[must_use]
     pub fn generation(&self) -> u64 {
@@ -263,8 +279,13 @@ impl<S: Scheduler> Section<'_, S> {
     /// Marks `word`: whoever waits on it from now on waits for this section.
     ///
     /// The caller holds the lock of what the word stands for exclusively; see [`GenerationWord`].
+    ///
+    /// # Panics
+    ///
+    /// In debug builds, if [`finish_raw`](Participant::finish_raw) has closed the section: nobody would wait for the mark.
     #[inline]
     pub fn mark(&self, word: &GenerationWord) {
+        debug_assert!(self.is_open(), "mark: the section has been finished already");
         word.raise(self.generation);
     }
 }
@@ -272,8 +293,7 @@ impl<S: Scheduler> Section<'_, S> {
 impl<S: Scheduler> Drop for Section<'_, S> {
     #[inline]
     fn drop(&mut self) {
-        // Not if `finish_raw` closed it already.
-        if self.participant.generation() == Some(self.generation) {
+        if self.is_open() {
             self.participant.finish_raw();
         }
     }

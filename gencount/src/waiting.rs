@@ -22,8 +22,8 @@ use turnstile::{Address, Outcome, Queue, Scheduler};
 
 use crate::counters::OwnCounters;
 use crate::domain::Domain;
+use crate::fault::Fault;
 use crate::operations::Points;
-use crate::primitive::{AtomicUsize, Relaxed, SeqCst, full_fence};
 
 /// How long a waiter hopes before it registers and parks, in pauses: about the time that parking and being woken
 /// would take, some tens of microseconds.
@@ -33,37 +33,21 @@ const MOMENTS: [u32; 10] = [4, 8, 16, 32, 64, 128, 256, 256, 256, 256];
 #[cfg(test)]
 const MOMENTS: [u32; 1] = [4];
 
-/// A registration in the waiter count, withdrawn when it is dropped.
-struct Registered<'a>(&'a AtomicUsize);
-
-impl<'a> Registered<'a> {
-    fn new(waiters: &'a AtomicUsize) -> Self {
-        // ORD: SeqCst, and the fence: the waiter's half of the Dekker pair with `Domain::has_waiters` (INV-DI-8).
-        waiters.fetch_add(1, SeqCst);
-        full_fence();
-        Self(waiters)
-    }
-}
-
-impl Drop for Registered<'_> {
-    fn drop(&mut self) {
-        // ORD: Relaxed: one who reads the old count wakes nobody, at the cost of the chain lock.
-        self.0.fetch_sub(1, Relaxed);
-    }
-}
-
 impl<S: Scheduler> Domain<S> {
     /// The slow path of [`Participant::wait`](crate::Participant::wait): `target` was above the watermark.
     #[cold]
     pub(crate) fn wait_for(&self, target: u64, counters: &OwnCounters) {
+        if (self.operations.reached)(self, target) {
+            return;
+        }
         counters.wait.add(1);
         // A removal that is only marked has finished as far as its section is concerned.
-        if (self.operations.complete)(self, Points::Reached) {
+        if (self.operations.complete)(self, target, Points::Reached) {
             self.wake_as_helper();
         }
         for pauses in MOMENTS {
             self.point();
-            if self.watermark() >= target {
+            if (self.operations.reached)(self, target) {
                 return;
             }
             self.scheduler().relax(pauses);
@@ -72,21 +56,11 @@ impl<S: Scheduler> Domain<S> {
         let mut parked = false;
         {
             self.point();
-            #[cfg(all(test, feature = "std"))]
-            let _registered = (self.fault != crate::tests::Fault::WaiterUnregistered)
-                .then(|| Registered::new(&self.waiters));
-            #[cfg(not(all(test, feature = "std")))]
-            let _registered = Registered::new(&self.waiters);
+            let _registered = (!self.omits(Fault::WaiterUnregistered)).then(|| self.waiters.register());
             loop {
                 let mut advanced = false;
                 let outcome = self.turnstiles.block(self.wait_address(), Queue::Shared, target, || {
-                    #[cfg(all(test, feature = "std"))]
-                    if self.fault == crate::tests::Fault::NoRecheck {
-                        return true;
-                    }
-                    advanced = (self.operations.complete)(self, Points::Suppressed);
-                    // Those whom this walk let go on must be woken before this thread sleeps.
-                    !advanced && self.is_still_open(target)
+                    self.omits(Fault::NoRecheck) || self.must_queue(target, &mut advanced)
                 });
                 parked |= outcome == Outcome::Woken;
                 if advanced {
@@ -103,17 +77,23 @@ impl<S: Scheduler> Domain<S> {
         }
     }
 
+    /// The re-check of a registered waiter, under the lock of its queue.
+    fn must_queue(&self, target: u64, advanced: &mut bool) -> bool {
+        *advanced = (self.operations.complete)(self, target, Points::Suppressed);
+        // Those whom this walk let go on must be woken before this thread sleeps.
+        !*advanced && self.is_still_open(target)
+    }
+
     /// Whether the watermark is below `target`.
     ///
     /// # Panics
     ///
-    /// If nothing could ever raise it that far: no section is open, so `target` is no generation of this domain.
+    /// If nothing could ever raise it that far: `target` is no generation of this domain.
     fn is_still_open(&self, target: u64) -> bool {
-        // In this order: with nothing open, the watermark is the largest generation ever issued (INV-DI-3).
-        let idle = (self.operations.is_idle)(self);
+        let possible = (self.operations.may_be_issued)(self, target);
         let open = self.watermark() < target;
         assert!(
-            !(idle && open),
+            possible || !open,
             "wait: generation {target} was never issued by this domain; its word was marked in another one"
         );
         open
@@ -122,13 +102,7 @@ impl<S: Scheduler> Domain<S> {
     /// Whether somebody waits, as seen after a full fence: called by whoever may have advanced the watermark.
     #[inline]
     pub(crate) fn has_waiters(&self) -> bool {
-        #[cfg(all(test, feature = "std"))]
-        if self.fault == crate::tests::Fault::FinishBlind {
-            return false;
-        }
-        full_fence();
-        // ORD: Relaxed after the fence: the other half of the Dekker pair with `Registered::new` (INV-DI-8).
-        self.waiters.load(Relaxed) != 0
+        !self.omits(Fault::FinishBlind) && self.waiters.any()
     }
 
     /// Wakes those whose generation is reached.
@@ -140,8 +114,7 @@ impl<S: Scheduler> Domain<S> {
     /// What a walk owes that advanced the watermark on behalf of others.
     #[cold]
     pub(crate) fn wake_as_helper(&self) {
-        #[cfg(all(test, feature = "std"))]
-        if self.fault == crate::tests::Fault::HelperBlind {
+        if self.omits(Fault::HelperBlind) {
             return;
         }
         self.point();
@@ -157,6 +130,6 @@ impl<S: Scheduler> Domain<S> {
     }
 
     fn wait_address(&self) -> Address {
-        Address::of(&self.waiters)
+        Address::of(&*self.waiters)
     }
 }

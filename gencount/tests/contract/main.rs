@@ -20,10 +20,14 @@ macro_rules! suite {
         mod lockfree {
             $($(#[test] fn $test() { crate::$module::$test(crate::Implementation::Lockfree); })+)+
         }
+        mod sharded {
+            $($(#[test] fn $test() { crate::$module::$test(crate::Implementation::Sharded); })+)+
+        }
         /// Every implementation is in the suite.
         #[test]
         fn suite_is_complete() {
-            assert_eq!(Implementation::ALL, [Implementation::Locked, Implementation::Lockfree]);
+            use Implementation::{Locked, Lockfree, Sharded};
+            assert_eq!(Implementation::ALL, [Locked, Lockfree, Sharded]);
         }
     };
 }
