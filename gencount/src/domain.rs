@@ -58,6 +58,8 @@ pub struct Domain<S: Scheduler> {
     /// How many wait or are about to; the waiters also block on its address.
     pub(crate) waiters: CachePadded<WaiterCount>,
     pub(crate) turnstiles: Turnstiles<S, 1>,
+    #[cfg(feature = "std")]
+    pub(crate) timed: crate::timed::Timed,
     pool: Mutex<S::RawLock, Pool>,
     #[cfg(all(test, feature = "std"))]
     pub(crate) fault: Fault,
@@ -78,6 +80,8 @@ impl<S: Scheduler> Domain<S> {
             sharded: sharded::State::new(),
             waiters: CachePadded::new(WaiterCount::new()),
             turnstiles: Turnstiles::new(scheduler),
+            #[cfg(feature = "std")]
+            timed: crate::timed::Timed::new(),
             pool: Mutex::new(Pool::new()),
             #[cfg(all(test, feature = "std"))]
             fault: Fault::None,

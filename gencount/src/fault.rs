@@ -5,7 +5,7 @@
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Fault {
     /// Nothing is left out.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "std"))]
     None,
     /// A waiter queues without looking again under the chain lock.
     NoRecheck,

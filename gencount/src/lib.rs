@@ -49,6 +49,8 @@ mod pool;
 mod primitive;
 mod sharded;
 mod slot;
+#[cfg(feature = "std")]
+mod timed;
 mod waiters;
 mod waiting;
 mod word;

@@ -9,6 +9,7 @@ use turnstile::Scheduler;
 #[cfg(feature = "alloc")]
 use alloc::sync::Arc;
 
+use crate::counters::OwnCounters;
 use crate::domain::Domain;
 use crate::primitive::{Acquire, Relaxed, Release};
 use crate::slot::Slot;
@@ -26,7 +27,8 @@ use crate::word::GenerationWord;
 /// # Leaving
 ///
 /// Dropping the participant leaves the domain. A section that is still open then (its guard was forgotten, or
-/// [`begin_raw`](Self::begin_raw) was not answered) is finished, lest others wait for it for ever.
+/// [`begin_raw`](Self::begin_raw) was not answered) is finished, lest others wait for it for ever;
+/// [`Counters::di_forgotten`](crate::Counters::di_forgotten) counts it.
 pub struct Participant<S: Scheduler> {
     domain: NonNull<Domain<S>>,
     slot: NonNull<Slot>,
@@ -139,7 +141,10 @@ impl<S: Scheduler> Participant<S> {
     #[inline]
     pub fn begin_raw(&self) -> u64 {
         let slot = self.own_slot();
-        assert!(!self.in_section(), "begin: a section is open already, and sections do not nest");
+        assert!(
+            !self.in_section(),
+            "begin: a section is open already (nested, or its guard was forgotten), and sections do not nest"
+        );
         slot.own.counters.blocks.add(1);
         let domain = self.domain();
         // SAFETY: the slot is this domain's, this thread's alone (INV-DI-7), and no section is open in it.
@@ -218,15 +223,43 @@ impl<S: Scheduler> Participant<S> {
     /// this domain has never issued and nothing is open that could issue it: the word belongs to another domain.
     #[inline]
     pub fn wait(&self, word: &GenerationWord) {
-        debug_assert!(!self.in_section(), "wait: called inside a section, which would wait for itself");
+        let target = self.target_of_wait(word);
         let domain = self.domain();
-        let counters = &self.slot().own.counters;
-        counters.wait_calls.add(1);
-        let target = word.get();
-        domain.point();
         if domain.watermark() < target {
-            domain.wait_for(target, counters);
+            domain.wait_for(target, self.counters());
         }
+    }
+
+    /// What every wait begins with: the generation that it waits for.
+    #[inline]
+    pub(crate) fn target_of_wait(&self, word: &GenerationWord) -> u64 {
+        debug_assert!(
+            !self.in_section(),
+            "wait: called inside a section (or one whose guard was forgotten), which would wait for itself"
+        );
+        self.counters().wait_calls.add(1);
+        let target = word.get();
+        self.domain().point();
+        target
+    }
+
+    #[inline]
+    pub(crate) fn counters(&self) -> &OwnCounters {
+        &self.slot().own.counters
+    }
+
+    /// Whether [`wait`](Self::wait) would return without waiting; if so, it is over: all that the sections did that had
+    /// marked `word` happens-before the return. Never blocks, and may be called inside a section.
+    ///
+    /// Compared with [`Domain::is_complete`] it also completes what a stopped thread has left half-done.
+    #[inline]
+    #[must_use]
+    pub fn try_wait(&self, word: &GenerationWord) -> bool {
+        self.counters().wait_calls.add(1);
+        let target = word.get();
+        let domain = self.domain();
+        domain.point();
+        domain.watermark() >= target || domain.reaches(target)
     }
 }
 
@@ -234,6 +267,7 @@ impl<S: Scheduler> Drop for Participant<S> {
     fn drop(&mut self) {
         let slot = self.slot();
         if self.in_section() {
+            slot.own.counters.forgotten.add(1);
             // SAFETY: `&mut self` shows that nobody else uses the participant; the section is open.
             unsafe { self.close(slot) };
         }

@@ -37,20 +37,8 @@ impl<S: Scheduler> Domain<S> {
     /// The slow path of [`Participant::wait`](crate::Participant::wait): `target` was above the watermark.
     #[cold]
     pub(crate) fn wait_for(&self, target: u64, counters: &OwnCounters) {
-        if (self.operations.reached)(self, target) {
+        if self.reaches_soon(target, counters, || false) {
             return;
-        }
-        counters.wait.add(1);
-        // A removal that is only marked has finished as far as its section is concerned.
-        if (self.operations.complete)(self, target, Points::Reached) {
-            self.wake_as_helper();
-        }
-        for pauses in MOMENTS {
-            self.point();
-            if (self.operations.reached)(self, target) {
-                return;
-            }
-            self.scheduler().relax(pauses);
         }
 
         let mut parked = false;
@@ -77,8 +65,45 @@ impl<S: Scheduler> Domain<S> {
         }
     }
 
+    /// What a waiter does before it registers: whether the target is reached, perhaps after a bounded moment, unless
+    /// `expired` says that the moment is over.
+    pub(crate) fn reaches_soon(
+        &self,
+        target: u64,
+        counters: &OwnCounters,
+        expired: impl Fn() -> bool,
+    ) -> bool {
+        if (self.operations.reached)(self, target) {
+            return true;
+        }
+        counters.wait.add(1);
+        if self.reaches(target) {
+            return true;
+        }
+        for pauses in MOMENTS {
+            self.point();
+            if (self.operations.reached)(self, target) {
+                return true;
+            }
+            if expired() {
+                break;
+            }
+            self.scheduler().relax(pauses);
+        }
+        false
+    }
+
+    /// Whether the target is reached, after all has been completed that stopped threads have left half-done: a removal
+    /// that is only marked has finished as far as its section is concerned.
+    pub(crate) fn reaches(&self, target: u64) -> bool {
+        if (self.operations.complete)(self, target, Points::Reached) {
+            self.wake_as_helper();
+        }
+        self.watermark() >= target
+    }
+
     /// The re-check of a registered waiter, under the lock of its queue.
-    fn must_queue(&self, target: u64, advanced: &mut bool) -> bool {
+    pub(crate) fn must_queue(&self, target: u64, advanced: &mut bool) -> bool {
         *advanced = (self.operations.complete)(self, target, Points::Suppressed);
         // Those whom this walk let go on must be woken before this thread sleeps.
         !*advanced && self.is_still_open(target)
@@ -109,6 +134,8 @@ impl<S: Scheduler> Domain<S> {
     #[cold]
     pub(crate) fn wake_reached(&self) {
         self.turnstiles.wake_where(self.wait_address(), Queue::Shared, |target| target <= self.watermark());
+        #[cfg(feature = "std")]
+        self.timed.wake();
     }
 
     /// What a walk owes that advanced the watermark on behalf of others.

@@ -5,6 +5,7 @@
 #![cfg(feature = "std")]
 
 mod history;
+mod limits;
 mod misuse;
 mod model;
 mod support;
@@ -48,6 +49,12 @@ suite! {
         nested_code_marks_only_inside_a_section,
         counters_of_the_departed_are_kept,
         two_domains_are_independent;
+    limits:
+        try_wait_never_blocks,
+        a_timed_wait_gives_up,
+        a_timed_wait_is_woken_by_the_finish,
+        giving_up_races_with_finishing,
+        a_timed_wait_reports_a_foreign_word;
     model:
         agrees_with_the_model;
     misuse:

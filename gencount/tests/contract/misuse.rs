@@ -120,7 +120,11 @@ pub(crate) fn a_forgotten_section_ends_with_its_participant(implementation: Impl
     std::mem::forget(section);
     assert!(participant.in_section());
     assert!(!domain.is_complete(&word));
+    // The next begin or, in debug builds, wait reports it; and so do the counters in the end.
+    assert!(panic_of(|| drop(participant.begin())).contains("its guard was forgotten"));
+    assert_eq!(domain.counters().di_forgotten, 0);
     drop(participant);
+    assert_eq!(domain.counters().di_forgotten, 1);
     assert!(domain.is_complete(&word));
     assert_eq!(domain.join().begin().generation(), 2);
 }
