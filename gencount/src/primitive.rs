@@ -1,18 +1,19 @@
 //! The atomic types and fences that the whole crate is written against.
 //!
 //! Everything that another thread may see goes through this module, so that a model checker's types can be put in
-//! its place without touching the code that uses them: `--cfg loom` does that.
+//! its place without touching the code that uses them: `--cfg gencount_loom` does that. The cfg is this crate's own: a program that checks itself under loom has an
+//! ordinary `gencount`.
 
-#[cfg(not(loom))]
+#[cfg(not(gencount_loom))]
 pub(crate) use core::sync::atomic::{
     AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, compiler_fence, fence,
 };
-#[cfg(loom)]
+#[cfg(gencount_loom)]
 pub(crate) use loom::sync::atomic::{AtomicU64, AtomicUsize, fence};
 
-#[cfg(not(loom))]
+#[cfg(not(gencount_loom))]
 pub(crate) use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
-#[cfg(loom)]
+#[cfg(gencount_loom)]
 pub(crate) use loom::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
 
 /// A fence that is sequentially consistent: what this thread did before it comes, in the one total order of such
@@ -31,9 +32,9 @@ pub(crate) fn full_fence() {
 /// it costs no instruction.
 #[inline]
 pub(crate) fn fence_between_seqcst() {
-    #[cfg(loom)]
+    #[cfg(gencount_loom)]
     full_fence();
-    #[cfg(not(loom))]
+    #[cfg(not(gencount_loom))]
     // ORD: SeqCst, for the compiler alone; the accesses on both sides are SeqCst, see the callers.
     compiler_fence(SeqCst);
 }
@@ -43,7 +44,7 @@ pub(crate) fn fence_between_seqcst() {
 /// Where pairs are changed by locked instructions in inline assembly, that instruction is the fence: no later load of
 /// its processor is performed before it (Intel SDM Vol. 3A, 10.2.3.9; AMD APM Vol. 2, 7.4.2), and the assembly lets the
 /// compiler move nothing across. Only a barrier for the compiler remains then.
-#[cfg(not(loom))]
+#[cfg(not(gencount_loom))]
 #[inline]
 pub(crate) fn fence_after_pair() {
     // Without Miri's and the fallback's detour, "lock-free" on this architecture means the assembly.

@@ -11,12 +11,12 @@ use crate::primitive::{AtomicUsize, Relaxed, SeqCst, fence_between_seqcst, full_
 pub(crate) struct WaiterCount(AtomicUsize);
 
 impl WaiterCount {
-    #[cfg(not(loom))]
+    #[cfg(not(gencount_loom))]
     pub(crate) const fn new() -> Self {
         Self(AtomicUsize::new(0))
     }
 
-    #[cfg(loom)]
+    #[cfg(gencount_loom)]
     pub(crate) fn new() -> Self {
         Self(AtomicUsize::new(0))
     }
@@ -29,7 +29,7 @@ impl WaiterCount {
     }
 
     /// Without the fence, for a test that must notice.
-    #[cfg(all(test, loom))]
+    #[cfg(all(test, gencount_loom))]
     pub(crate) fn register_unfenced(&self) -> Registered<'_> {
         self.add();
         Registered(self)
@@ -57,7 +57,7 @@ impl WaiterCount {
     }
 
     /// As [`any`](Self::any), for a caller that has just changed a pair of a `dcas_queue`.
-    #[cfg(not(loom))]
+    #[cfg(not(gencount_loom))]
     #[inline]
     pub(crate) fn any_after_pair(&self) -> bool {
         crate::primitive::fence_after_pair();
@@ -66,7 +66,7 @@ impl WaiterCount {
     }
 
     /// Without a fence, for a test that must notice.
-    #[cfg(all(test, loom))]
+    #[cfg(all(test, gencount_loom))]
     pub(crate) fn any_unfenced(&self) -> bool {
         // ORD: none that would do: that is the fault.
         self.0.load(SeqCst) != 0

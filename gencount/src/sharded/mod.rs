@@ -15,7 +15,7 @@
 
 pub(crate) mod protocol;
 
-#[cfg(not(loom))]
+#[cfg(not(gencount_loom))]
 mod operations;
-#[cfg(not(loom))]
+#[cfg(not(gencount_loom))]
 pub(crate) use operations::{State, begin, complete, finish, may_be_issued, reached, watermark};
