@@ -1,4 +1,4 @@
-//! What a section and a wait cost: `cargo run --release -p gencount --example cost`.
+//! What a section and a wait cost: `cargo run --release -p gencount --example cost [part of a row's name]`.
 //!
 //! Runs are interleaved and the median of each row is printed, in nanoseconds per operation; with several threads, time
 //! multiplied by the cores that ran, divided by the operations of all threads.
@@ -88,6 +88,9 @@ fn main() {
                 Box::new(move || pairs(implementation, 2, Some(every))),
             ));
         }
+    }
+    if let Some(wanted) = std::env::args().nth(1) {
+        rows.retain(|(name, _)| name.contains(&wanted));
     }
     let mut times = vec![Vec::new(); rows.len()];
     for _ in 0..RUNS {
