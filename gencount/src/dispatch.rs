@@ -16,7 +16,7 @@
 //!
 //! ```
 //! let choice = gencount::dispatch::init()?;
-//! println!("{choice}"); // lockfree (the CPU has CMPXCHG16B)
+//! println!("{choice}"); // lockfree (128-bit compare-exchange is lock-free here)
 //! assert_eq!(choice, gencount::dispatch::init()?);
 //! # Ok::<(), gencount::dispatch::Error>(())
 //! ```
@@ -57,8 +57,8 @@ impl Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Cmpxchg16b => "the CPU has CMPXCHG16B",
-            Self::NoCmpxchg16b => "the CPU has no CMPXCHG16B",
+            Self::Cmpxchg16b => "128-bit compare-exchange is lock-free here",
+            Self::NoCmpxchg16b => "no lock-free 128-bit compare-exchange here",
         })
     }
 }

@@ -1,6 +1,7 @@
 //! The domain: a clock of generations, the sections that are open on it, and those who wait for them.
 
 use core::fmt;
+use core::ptr::NonNull;
 
 use crossbeam_utils::CachePadded;
 use lock_api::Mutex;
@@ -169,11 +170,12 @@ impl<S: Scheduler> Domain<S> {
         let free = self.pool.lock().take();
         let slot = free.unwrap_or_else(|| {
             // Allocated outside the lock, which may be a spin lock.
-            let slot: &Slot = Box::leak(Box::new(Slot::with_origin(true)));
+            // Never made into a reference and back: the pool frees the slot through this pointer.
+            let slot = NonNull::from(Box::leak(Box::new(Slot::with_origin(true))));
             self.point();
             // SAFETY: the slot is new, hence in no pool, and is freed by the pool itself.
             unsafe { self.add(slot) };
-            slot.pointer()
+            slot
         });
         // SAFETY: the slot is this domain's, and the pool had it free or never saw it; it lives as long as the
         // domain, which the participant shares.
@@ -206,12 +208,13 @@ impl<S: Scheduler> Domain<S> {
         if slot.taken.swap(true, Acquire) {
             return Err(JoinError::SlotTaken);
         }
-        let here = core::ptr::from_ref(self).addr();
+        // Not the domain's own address, which something inside it may share.
+        let here = core::ptr::from_ref(&self.waiters).addr();
         // ORD: AcqRel: the winner adds the slot below; who reads its own address here knows that it has been added,
         // because `taken` orders it after the winner's `leave`. Acquire on failure for the same reason.
         match slot.home.compare_exchange(0, here, AcqRel, Acquire) {
             // SAFETY: it had no home, hence is in no pool; a static slot outlives the domain.
-            Ok(_) => unsafe { self.add(slot) },
+            Ok(_) => unsafe { self.add(slot.pointer()) },
             Err(home) if home == here => {}
             Err(_) => {
                 // ORD: Release pairs with the Acquire swap above.
@@ -228,12 +231,12 @@ impl<S: Scheduler> Domain<S> {
     /// # Safety
     ///
     /// The slot is in no pool, and stays alive as long as the domain.
-    unsafe fn add(&self, slot: &Slot) {
+    unsafe fn add(&self, slot: NonNull<Slot>) {
         let mut pool = self.pool.lock();
         // SAFETY: the caller's promise.
         unsafe { pool.add(slot) };
         // SAFETY: it was added under this hold of the pool's lock, and stays alive.
-        unsafe { self.sharded.add(slot.pointer()) };
+        unsafe { self.sharded.add(slot) };
     }
 
     /// Takes a participant's slot back.
@@ -241,14 +244,16 @@ impl<S: Scheduler> Domain<S> {
     /// # Safety
     ///
     /// The slot is of this domain, was given to a participant that is going away, and has no open section.
-    pub(crate) unsafe fn leave(&self, slot: &Slot) {
+    pub(crate) unsafe fn leave(&self, pointer: NonNull<Slot>) {
+        // SAFETY: a slot lives as long as its domain (INV-DI-6).
+        let slot = unsafe { pointer.as_ref() };
         // ORD: Release, though what follows orders it too: the next user's first `bind` reads it with Acquire.
         slot.own.owner.store(0, Release);
         #[cfg(feature = "alloc")]
         if slot.boxed {
             self.point();
             // SAFETY: it is in this pool, and was taken.
-            unsafe { self.pool.lock().give_back(slot) };
+            unsafe { self.pool.lock().give_back(pointer) };
             return;
         }
         // ORD: Release pairs with the Acquire swap in `join_with`.

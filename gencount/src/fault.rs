@@ -14,7 +14,7 @@ pub(crate) enum Fault {
     /// Nobody who advances the watermark looks at the waiter count.
     FinishBlind,
     /// A walk that advanced the watermark on behalf of others does not look at the waiter count.
-    HelperBlind,
+    HelperBlind(crate::waiting::Helper),
     /// `sharded`: begin does not read the clock again after it has published, and marks with what it read before.
     FirstReading,
     /// `sharded`: the watermark is raised as if the clock had been raised past it.

@@ -20,6 +20,7 @@ use crate::domain::Domain;
 use crate::fault::Fault;
 use crate::operations::Points;
 use crate::slot::Slot;
+use crate::waiting::Helper;
 
 const STEP: NonZeroU64 = NonZeroU64::MIN;
 
@@ -89,7 +90,7 @@ pub(crate) unsafe fn begin<S: Scheduler>(domain: &Domain<S>, slot: &Slot) -> u64
     counters.max_qlen.raise(watch.longest.get() + 1);
     counters.start_restart.add(watch.restarts.get());
     if watch.advanced.get() {
-        domain.wake_as_helper();
+        domain.wake_as_helper(Helper::Begin);
     }
     generation
 }

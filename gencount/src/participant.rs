@@ -12,7 +12,7 @@ use alloc::sync::Arc;
 use crate::counters::OwnCounters;
 use crate::domain::Domain;
 use crate::primitive::{Acquire, Relaxed, Release};
-use crate::slot::Slot;
+use crate::slot::{BUSY, Slot};
 use crate::word::GenerationWord;
 
 /// A thread's (or a CPU's) membership in a [`Domain`]: it opens sections, marks words, and waits.
@@ -91,6 +91,12 @@ impl<S: Scheduler> Participant<S> {
         slot
     }
 
+    /// Whether the calling thread is the one that uses this participant.
+    fn is_current(&self) -> bool {
+        // ORD: Relaxed: as in `own_slot`.
+        self.slot().own.owner.load(Relaxed) == self.domain().scheduler().current().get().get()
+    }
+
     #[cold]
     fn bind(&self, current: usize) {
         // ORD: Acquire pairs with the Release stores in `unbind` and `Domain::leave`; Relaxed on failure: it panics.
@@ -115,7 +121,8 @@ impl<S: Scheduler> Participant<S> {
 
     /// Opens a section, which lasts until the guard is dropped.
     ///
-    /// Never blocks (with `locked`: except on the list's leaf mutex), so it may be called with other locks held.
+    /// Blocks on leaf locks only (the list's mutex of `locked`; the lock of the waiters' chain, when somebody waits), so it
+    /// may be called with other locks held.
     ///
     /// # Panics
     ///
@@ -146,6 +153,8 @@ impl<S: Scheduler> Participant<S> {
             "begin: a section is open already (nested, or its guard was forgotten), and sections do not nest"
         );
         slot.own.counters.blocks.add(1);
+        // ORD: Relaxed: for this thread, which an interrupt handler, say, may bring back here before we are through.
+        slot.own.generation.store(BUSY, Relaxed);
         let domain = self.domain();
         // SAFETY: the slot is this domain's, this thread's alone (INV-DI-7), and no section is open in it.
         let generation = unsafe { (domain.operations.begin)(domain, slot) };
@@ -163,7 +172,7 @@ impl<S: Scheduler> Participant<S> {
     #[inline]
     pub fn finish_raw(&self) {
         let slot = self.own_slot();
-        assert!(self.in_section(), "finish: no section is open");
+        assert!(self.generation().is_some(), "finish: no section is open");
         // SAFETY: the slot is this thread's alone (INV-DI-7), and its section is open.
         unsafe { self.close(slot) };
     }
@@ -173,11 +182,13 @@ impl<S: Scheduler> Participant<S> {
     /// The slot is this participant's, nobody else uses it, and its section is open.
     #[inline]
     unsafe fn close(&self, slot: &Slot) {
-        // ORD: Relaxed: written by the thread that reads it; others see a snapshot.
-        slot.own.generation.store(0, Relaxed);
+        // ORD: Relaxed: as in `begin_raw`.
+        slot.own.generation.store(BUSY, Relaxed);
         let domain = self.domain();
         // SAFETY: the slot is this domain's; the rest is the caller's promise.
         unsafe { (domain.operations.finish)(domain, slot) };
+        // ORD: Relaxed: written by the thread that reads it; others see a snapshot.
+        slot.own.generation.store(0, Relaxed);
     }
 
     /// The generation of the open section, if one is open.
@@ -186,16 +197,17 @@ impl<S: Scheduler> Participant<S> {
     pub fn generation(&self) -> Option<u64> {
         // ORD: Relaxed: meaningful to the owning thread, which wrote it.
         match self.slot().own.generation.load(Relaxed) {
-            0 => None,
+            0 | BUSY => None,
             generation => Some(generation),
         }
     }
 
-    /// Whether a section is open.
+    /// Whether a section is open, or is just being opened or closed.
     #[inline]
     #[must_use]
     pub fn in_section(&self) -> bool {
-        self.generation().is_some()
+        // ORD: Relaxed: as in `generation`.
+        self.slot().own.generation.load(Relaxed) != 0
     }
 
     /// Marks `word` with the open section's generation, or does nothing if no section is open: for code that runs
@@ -234,7 +246,7 @@ impl<S: Scheduler> Participant<S> {
     #[inline]
     pub(crate) fn target_of_wait(&self, word: &GenerationWord) -> u64 {
         debug_assert!(
-            !self.in_section(),
+            !(self.in_section() && self.is_current()),
             "wait: called inside a section (or one whose guard was forgotten), which would wait for itself"
         );
         self.counters().wait_calls.add(1);
@@ -266,13 +278,16 @@ impl<S: Scheduler> Participant<S> {
 impl<S: Scheduler> Drop for Participant<S> {
     fn drop(&mut self) {
         let slot = self.slot();
-        if self.in_section() {
+        if self.generation().is_some() {
             slot.own.counters.forgotten.add(1);
             // SAFETY: `&mut self` shows that nobody else uses the participant; the section is open.
             unsafe { self.close(slot) };
         }
-        // SAFETY: the slot is this participant's, which is going away, and no section is open.
-        unsafe { self.domain().leave(slot) };
+        // A begin or finish that unwound has left the slot in an unknown state: it is not used again.
+        if !self.in_section() {
+            // SAFETY: the slot is this participant's, which is going away, and no section is open.
+            unsafe { self.domain().leave(self.slot) };
+        }
     }
 }
 
@@ -298,7 +313,8 @@ impl<S: Scheduler> Section<'_, S> {
     /// Whether this is the section that is open in the slot: not if `finish_raw` closed it.
     #[inline]
     fn is_open(&self) -> bool {
-        self.participant.in_section() && self.participant.slot().own.counters.blocks.get() == self.serial
+        self.participant.generation().is_some()
+            && self.participant.slot().own.counters.blocks.get() == self.serial
     }
 
     /// The section's generation, which is above 0: the watermark stays below it as long as the section is open.

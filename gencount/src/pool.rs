@@ -46,15 +46,15 @@ impl Pool {
         }
     }
 
-    /// Adds a slot.
+    /// Adds a slot. The pool keeps the pointer as it is: the slot may be freed through it.
     ///
     /// # Safety
     ///
     /// The slot is in no pool, and lives as long as this one.
-    pub(crate) unsafe fn add(&mut self, slot: &Slot) {
+    pub(crate) unsafe fn add(&mut self, slot: NonNull<Slot>) {
         // SAFETY: the caller holds this pool's lock through `&mut self`, and no other pool has the slot.
-        unsafe { (*slot.membership.get()).next = self.all };
-        self.all = Some(slot.pointer());
+        unsafe { (*slot.as_ref().membership.get()).next = self.all };
+        self.all = Some(slot);
     }
 
     /// Takes a free slot.
@@ -72,10 +72,10 @@ impl Pool {
     ///
     /// The slot is in this pool and was taken.
     #[cfg(feature = "alloc")]
-    pub(crate) unsafe fn give_back(&mut self, slot: &Slot) {
+    pub(crate) unsafe fn give_back(&mut self, slot: NonNull<Slot>) {
         // SAFETY: the caller holds the lock of the slot's pool through `&mut self`.
-        unsafe { (*slot.membership.get()).next_free = self.free };
-        self.free = Some(slot.pointer());
+        unsafe { (*slot.as_ref().membership.get()).next_free = self.free };
+        self.free = Some(slot);
     }
 
     /// All counters added up.
@@ -115,7 +115,7 @@ impl Drop for Pool {
             at = unsafe { (*slot.as_ref().membership.get()).next };
             // SAFETY: as above.
             if unsafe { slot.as_ref() }.boxed {
-                // SAFETY: made by `Box::leak`, in this pool once, and the pool is dropped with its domain: no
+                // SAFETY: this very pointer came from `Box::into_raw` (INV-DI-6), in this pool once, and the pool is dropped with its domain: no
                 // participant and no walk remains, for both borrow or share the domain (INV-DI-6).
                 drop(unsafe { alloc::boxed::Box::from_raw(slot.as_ptr()) });
             }

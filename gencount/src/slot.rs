@@ -45,9 +45,12 @@ pub(crate) struct Shared {
     pub(crate) published: Published,
 }
 
+/// A section is being opened or closed: nothing else may be done with the slot.
+pub(crate) const BUSY: u64 = u64::MAX;
+
 /// The participant's private state.
 pub(crate) struct Own {
-    /// The generation of the open section; 0 if none is open.
+    /// The generation of the open section; 0 if none is open; [`BUSY`] inside begin and finish.
     pub(crate) generation: AtomicU64,
     /// The thread that uses the participant; 0 before its first use.
     pub(crate) owner: AtomicUsize,

@@ -61,7 +61,7 @@ impl<S: Scheduler> Domain<S> {
             if !self.must_queue(target, &mut advanced) {
                 drop(asleep);
                 if advanced {
-                    self.wake_as_helper();
+                    self.wake_as_helper(crate::waiting::Helper::Recheck);
                 }
                 if self.watermark() >= target {
                     break true;

@@ -33,6 +33,17 @@ const MOMENTS: [u32; 10] = [4, 8, 16, 32, 64, 128, 256, 256, 256, 256];
 #[cfg(test)]
 const MOMENTS: [u32; 1] = [4];
 
+/// The walks that may complete somebody else's removal, and then owe the look at the waiter count.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Helper {
+    /// The walk of a begin.
+    Begin,
+    /// A waiter's walk before it registers, or that of somebody who asks without waiting.
+    FirstWalk,
+    /// A waiter's walk under the chain lock.
+    Recheck,
+}
+
 impl<S: Scheduler> Domain<S> {
     /// The slow path of [`Participant::wait`](crate::Participant::wait): `target` was above the watermark.
     #[cold]
@@ -52,7 +63,7 @@ impl<S: Scheduler> Domain<S> {
                 });
                 parked |= outcome == Outcome::Woken;
                 if advanced {
-                    self.wake_as_helper();
+                    self.wake_as_helper(Helper::Recheck);
                 }
                 self.point();
                 if self.watermark() >= target {
@@ -97,7 +108,7 @@ impl<S: Scheduler> Domain<S> {
     /// that is only marked has finished as far as its section is concerned.
     pub(crate) fn reaches(&self, target: u64) -> bool {
         if (self.operations.complete)(self, target, Points::Reached) {
-            self.wake_as_helper();
+            self.wake_as_helper(Helper::FirstWalk);
         }
         self.watermark() >= target
     }
@@ -140,8 +151,8 @@ impl<S: Scheduler> Domain<S> {
 
     /// What a walk owes that advanced the watermark on behalf of others.
     #[cold]
-    pub(crate) fn wake_as_helper(&self) {
-        if self.omits(Fault::HelperBlind) {
+    pub(crate) fn wake_as_helper(&self, helper: Helper) {
+        if self.omits(Fault::HelperBlind(helper)) {
             return;
         }
         self.point();

@@ -41,8 +41,8 @@ fn cpuid_decides() {
     assert_eq!(choice.overridden_by, None);
     assert_eq!(choice.name(), cpus_choice().name());
     let expected = match choice.reason {
-        Reason::Cmpxchg16b => "lockfree (the CPU has CMPXCHG16B)",
-        _ => "locked (the CPU has no CMPXCHG16B)",
+        Reason::Cmpxchg16b => "lockfree (128-bit compare-exchange is lock-free here)",
+        _ => "locked (no lock-free 128-bit compare-exchange here)",
     };
     assert_eq!(choice.to_string(), expected);
     assert!(std::sync::Arc::ptr_eq(domain, Domain::global().unwrap()));

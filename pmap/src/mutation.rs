@@ -75,6 +75,10 @@ mod switch {
     }
 
     impl Switch {
+        pub(crate) fn new() -> Self {
+            Self::default()
+        }
+
         pub(crate) fn set(&self, mutation: Option<Mutation>) {
             let code = mutation.map_or(0, |m| m as u8 + 1);
             // ORD: Relaxed; set before the CPUs start, nothing else hangs on it.
@@ -106,10 +110,13 @@ mod switch {
     use super::CpuSet;
 
     /// Nothing can be switched off in this build.
-    #[derive(Default)]
     pub(crate) struct Switch;
 
     impl Switch {
+        pub(crate) fn new() -> Self {
+            Self
+        }
+
         #[inline(always)]
         pub(crate) const fn skips_di_wait(&self) -> bool {
             false

@@ -123,7 +123,7 @@ impl<M: Machine> System<M> {
             pv_locks: PvLocks::new(),
             arena: Arena::new(),
             kernel: NonNull::dangling(),
-            mutation: Switch::default(),
+            mutation: Switch::new(),
             #[cfg(feature = "std")]
             owned_storage: None,
             machine,

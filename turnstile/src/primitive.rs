@@ -7,4 +7,4 @@ pub(crate) use core::sync::atomic::AtomicU8;
 pub(crate) use core::sync::atomic::Ordering::{Acquire, Release};
 
 #[cfg(feature = "std")]
-pub(crate) use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
+pub(crate) use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};

@@ -81,7 +81,8 @@ impl Default for Priority {
 ///    thread ends, and never the id of another thread that is alive. An id may be given again after its thread
 ///    has ended; all that the old thread did then happens-before the new thread's first call.
 /// 2. [`RawLock`](Self::RawLock) excludes as `lock_api` demands, and its `INIT` value is unlocked.
-/// 3. No method calls back into a table of turnstiles that uses this scheduler.
+/// 3. No method calls back into a table of turnstiles that uses this scheduler, or into anything that is built on
+///    one.
 /// 4. No method but `park` and `relax` unwinds: the callers may be half-way through a step on shared memory.
 ///
 /// Liveness rests on these, which are not needed for soundness:

@@ -168,7 +168,7 @@ impl<S: Scheduler, const CHAINS: usize> Turnstiles<S, CHAINS> {
             // it off or `Enrolled` has: the loop below ends only when it is woken, and unwinding drops `Enrolled`.
             unsafe { chain.insert(&waiter) };
         }
-        let enrolled = Enrolled { chain, waiter: &waiter };
+        let enrolled = Enrolled { table: self, address, queue, waiter: &waiter };
         self.scheduler.point();
         while !waiter.is_woken() {
             self.scheduler.park();
@@ -258,15 +258,21 @@ impl<S: Scheduler, const CHAINS: usize> fmt::Debug for Turnstiles<S, CHAINS> {
 }
 
 /// A linked waiter: takes it off its chain when `park` unwinds.
-struct Enrolled<'a, R: lock_api::RawMutex> {
-    chain: &'a Mutex<R, Chain>,
+struct Enrolled<'a, S: Scheduler, const CHAINS: usize> {
+    table: &'a Turnstiles<S, CHAINS>,
+    address: Address,
+    queue: Queue,
     waiter: &'a Waiter,
 }
 
-impl<R: lock_api::RawMutex> Drop for Enrolled<'_, R> {
+impl<S: Scheduler, const CHAINS: usize> Drop for Enrolled<'_, S, CHAINS> {
     fn drop(&mut self) {
         // SAFETY: `block` inserted it in this chain before it made this value.
-        let _ = unsafe { self.chain.lock().withdraw(self.waiter) };
+        let withdrawn = unsafe { self.table.chain(self.address).lock().withdraw(self.waiter) };
+        // A waker has chosen this thread, which will not do what it was woken for: the next one is (INV-T-4).
+        if !withdrawn && self.queue == Queue::Exclusive {
+            self.table.wake_one(self.address, self.queue);
+        }
     }
 }
 

@@ -55,6 +55,7 @@ fn wait_against_finish(missing: Missing) {
         let state = state.clone();
         thread::spawn(move || {
             let (watermark, parking) = &*state;
+            // ORD: Release, as the watermarks of `locked` and `lockfree`; the look after it fences.
             watermark.store(1, Ordering::Release);
             let any = if missing == Missing::Finishers {
                 parking.count.any_unfenced()
@@ -67,6 +68,7 @@ fn wait_against_finish(missing: Missing) {
         })
     };
     let (watermark, parking) = &*state;
+    // ORD: Acquire pairs with the Release above; `register` has fenced.
     parking.wait(missing, || watermark.load(Ordering::Acquire) < 1);
     finisher.join().expect("no panic");
 }

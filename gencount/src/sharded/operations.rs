@@ -124,7 +124,7 @@ pub(crate) fn complete<S: Scheduler>(domain: &Domain<S>, target: u64, points: Po
 #[cold]
 pub(crate) fn reached<S: Scheduler>(domain: &Domain<S>, target: u64) -> bool {
     if complete(domain, target, Points::Reached) {
-        domain.wake_as_helper();
+        domain.wake_as_helper(crate::waiting::Helper::FirstWalk);
     }
     watermark(domain) >= target
 }

@@ -10,6 +10,7 @@ use std::vec::Vec;
 
 use crate::tests::Fault;
 use crate::tests::step::{Outcome, Steps};
+use crate::waiting::Helper;
 use crate::{Counters, Domain, GenerationWord, Implementation, Participant};
 
 type Steady = Domain<Arc<Steps>>;
@@ -291,5 +292,121 @@ fn a_stopped_finish_holds_nobody_up() {
 
 #[test]
 fn without_the_helpers_look_a_stopped_finish_holds_its_waiters_up() {
-    assert!((0..10).all(|seed| frozen(Fault::HelperBlind, Waiter::Parked, seed, 2).stuck_behind_frozen));
+    let fault = Fault::HelperBlind(Helper::Begin);
+    assert!((0..10).all(|seed| frozen(fault, Waiter::Parked, seed, 2).stuck_behind_frozen));
+}
+
+/// The first thread is frozen between mark and unlink while the second is parked on its section; the third, a second
+/// waiter, is the only one that can complete the removal. If `early`, it starts to wait before the freeze.
+fn frozen_with_two_waiters(fault: Fault, early: bool, seed: u64) -> Outcome {
+    let steps = Steps::new(seed, 3);
+    let domain = domain(Implementation::Lockfree, fault, &steps);
+    let page = Arc::new(Page::default());
+    let mut bodies: Vec<Box<dyn FnOnce() + Send>> = Vec::new();
+    {
+        let (domain, page, steps) = (domain.clone(), page.clone(), steps.clone());
+        bodies.push(Box::new(move || {
+            let participant = domain.join();
+            page.word.raise(participant.begin_raw());
+            while domain.parked() == 0 {
+                domain.point();
+            }
+            // The point after the mark.
+            steps.freeze(0, steps.points(0) + 2);
+            participant.finish_raw();
+        }));
+    }
+    {
+        let (domain, page) = (domain.clone(), page.clone());
+        bodies.push(Box::new(move || {
+            let participant = domain.join();
+            while page.word.get() == 0 {
+                domain.point();
+            }
+            participant.wait(&page.word);
+        }));
+    }
+    {
+        let steps = steps.clone();
+        bodies.push(Box::new(move || {
+            let participant = domain.join();
+            while domain.parked() == 0 || !(early || steps.has_frozen()) {
+                domain.point();
+            }
+            participant.wait(&page.word);
+        }));
+    }
+    steps.run(bodies)
+}
+
+#[test]
+fn each_walk_of_a_waiter_wakes_those_whom_it_lets_go() {
+    let stopped = |fault, early, seed| {
+        let outcome = frozen_with_two_waiters(fault, early, seed);
+        assert!(!outcome.stuck, "early: {early}, seed {seed}");
+        outcome.stuck_behind_frozen
+    };
+    assert!((0..300).all(|seed| !stopped(Fault::None, false, seed)));
+    // If both are parked before the freeze, they wait for the last look of the one that is frozen, as documented. The
+    // same schedule up to the missing look tells whether it was that.
+    let blind = |helper, early| {
+        let fault = Fault::HelperBlind(helper);
+        (0..300).any(|seed| stopped(fault, early, seed) && !stopped(Fault::None, early, seed))
+    };
+    assert!(blind(Helper::FirstWalk, false), "the first walk need not look, it seems");
+    assert!(blind(Helper::Recheck, true), "the walk under the chain lock need not look, it seems");
+}
+
+/// A begin inside a begin of the same thread, as by an interrupt handler, is refused before it touches the queue.
+#[test]
+fn a_second_begin_of_the_same_thread_is_refused_half_way_through_the_first() {
+    use core::cell::{Cell, RefCell};
+
+    std::thread_local! {
+        static ARMED: Cell<bool> = const { Cell::new(false) };
+        static AGAIN: RefCell<Option<Arc<Participant<Reentrant>>>> = const { RefCell::new(None) };
+    }
+    struct Reentrant;
+    // SAFETY: all calls go to `Hosted`. `point` breaks rule 3 on purpose, and expects to be refused.
+    unsafe impl turnstile::Scheduler for Reentrant {
+        type RawLock = <turnstile::Hosted as turnstile::Scheduler>::RawLock;
+
+        fn current(&self) -> crate::ThreadId {
+            turnstile::Hosted.current()
+        }
+
+        fn priority(&self, thread: crate::ThreadId) -> crate::Priority {
+            turnstile::Hosted.priority(thread)
+        }
+
+        fn park(&self) {
+            turnstile::Hosted.park();
+        }
+
+        fn unpark(&self, thread: crate::ThreadId) {
+            turnstile::Hosted.unpark(thread);
+        }
+
+        fn point(&self) {
+            if ARMED.replace(false) {
+                let refused = AGAIN.with_borrow(|again| {
+                    let again = again.clone().unwrap();
+                    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| again.begin_raw())).is_err()
+                });
+                assert!(refused, "a second section was opened in the same slot");
+            }
+        }
+    }
+    for implementation in Implementation::ALL {
+        let domain = Arc::new(Domain::new(implementation, Reentrant));
+        let participant = Arc::new(domain.join());
+        AGAIN.set(Some(participant.clone()));
+        ARMED.set(true);
+        participant.begin_raw();
+        assert!(!ARMED.replace(true), "no point was reached");
+        participant.finish_raw();
+        assert!(!ARMED.get(), "no point was reached");
+        AGAIN.set(None);
+        assert_eq!(domain.counters().di_blocks, 1);
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! Hardware sets the accessed and dirty bits of a live entry at any moment (Intel SDM vol. 3, 4.8). A
 //! store that overwrites the word with a value computed from an earlier load loses such a bit, and with
-//! it a page's only sign of being modified. [`Slot`] therefore offers no such store: a live entry is
+//! it a page's only sign of being modified. `Slot` therefore offers no such store: a live entry is
 //! taken, exchanged, stripped of bits or updated by compare-exchange, and every operation returns what
 //! was really there.
 

@@ -28,8 +28,8 @@ impl Hosted {
     }
 }
 
-// SAFETY: rule 1: an id is the index of a record that belongs to one thread from its first call until it ends, and
-// is given again through the registry's mutex, which orders the two threads. Rule 2: see `RawParkingMutex`. Rule 3:
+// SAFETY: rule 1: an id is a record's place and the number of its use, which no two threads have in common; a thread
+// keeps it to its end, destructors of thread-local values included. Rule 2: see `RawParkingMutex`. Rule 3:
 // nothing here knows of a table. Rule 4: nothing here panics.
 unsafe impl Scheduler for Hosted {
     type RawLock = RawParkingMutex;

@@ -1,9 +1,13 @@
 //! The registry of hosted threads: an id, a priority and a parking token for each.
 //!
-//! A thread gets a record at its first call, and gives it back when it ends. Records lie in blocks that double in
-//! size and are never freed, so an id can always be looked up without a lock, and unparking a thread that has
-//! ended touches valid memory: it leaves at worst a token to the record's next thread, which sees one spurious
-//! return (the contract of [`Scheduler::unpark`](crate::Scheduler::unpark)).
+//! A thread gets a record at its first call, and gives it back when its thread-local values are destroyed. Records lie
+//! in blocks that double in size and are never freed, so an id can always be looked up without a lock, and unparking a
+//! thread that has ended touches valid memory.
+//!
+//! An id is the record's place and the number of its use, so a record's next thread has another id. Other
+//! thread-local values may be destroyed after the record was given back: their destructors still run under the old
+//! id, which by then may find no record; the thread does not park any more then, it yields. Ids come again
+//! after 2^32 threads on one record (64-bit hosts).
 
 use core::cell::Cell;
 use core::num::NonZeroUsize;
@@ -15,7 +19,7 @@ use std::vec::Vec;
 use crossbeam_utils::CachePadded;
 use parking_lot_core::{DEFAULT_PARK_TOKEN, DEFAULT_UNPARK_TOKEN};
 
-use crate::primitive::{Acquire, AtomicPtr, AtomicU8, Relaxed, Release};
+use crate::primitive::{Acquire, AtomicPtr, AtomicU8, AtomicUsize, Relaxed, Release};
 use crate::{Priority, ThreadId};
 
 /// No token, nobody parked; `Record::token`.
@@ -27,6 +31,8 @@ const TOKEN: u8 = 2;
 
 /// What the registry keeps for a thread.
 struct Record {
+    /// The id of the thread that uses the record, or used it last.
+    user: AtomicUsize,
     token: AtomicU8,
     priority: AtomicU8,
 }
@@ -56,9 +62,24 @@ fn locate(index: usize) -> (usize, usize, usize) {
     (block, index - start, FIRST << block)
 }
 
-/// The record of a thread, or nothing for an id that was never given out.
+/// Bits of an id that say which record; the number of the use stands above them.
+const INDEX_BITS: u32 = usize::BITS / 2;
+const INDEX_MASK: usize = (1 << INDEX_BITS) - 1;
+
+/// The index of the record that an id names.
+fn index(id: NonZeroUsize) -> Option<usize> {
+    (id.get() & INDEX_MASK).checked_sub(1)
+}
+
+/// The record of a thread, or nothing if another thread has it by now or nobody ever had.
 fn record(thread: ThreadId) -> Option<&'static Record> {
-    let (block, place, _) = locate(thread.get().get() - 1);
+    let id = thread.get();
+    // ORD: Relaxed: a thread finds its own id here because it stored it; for others' a stale answer is a late one.
+    place(index(id)?).filter(|record| record.user.load(Relaxed) == id.get())
+}
+
+fn place(index: usize) -> Option<&'static Record> {
+    let (block, place, _) = locate(index);
     // ORD: Acquire pairs with the Release store in `register`, which publishes the block's records.
     let records = BLOCK_TABLE.get(block)?.load(Acquire);
     if records.is_null() {
@@ -80,6 +101,7 @@ fn register() -> ThreadId {
             let records: Box<[CachePadded<Record>]> = (0..length)
                 .map(|_| {
                     CachePadded::new(Record {
+                        user: AtomicUsize::new(0),
                         token: AtomicU8::new(EMPTY),
                         priority: AtomicU8::new(Priority::NORMAL.level()),
                     })
@@ -91,8 +113,18 @@ fn register() -> ThreadId {
         registry.fresh = index + 1;
         index
     });
+    // The first use has number 0. The registry's lock orders the uses of a record.
+    let user = place(index).map(|record| &record.user);
+    // ORD: Relaxed, both: see `record`.
+    let id = match user.map_or(0, |user| user.load(Relaxed)) {
+        0 => index + 1,
+        last => last.wrapping_add(INDEX_MASK + 1),
+    };
+    if let Some(user) = user {
+        user.store(id, Relaxed); // ORD: see `record`
+    }
     drop(registry);
-    let thread = ThreadId::new(NonZeroUsize::MIN.saturating_add(index));
+    let thread = ThreadId::new(NonZeroUsize::MIN.saturating_add(id - 1));
     set_priority(thread, Priority::NORMAL);
     CURRENT.set(thread.get().get());
     // Fails while the thread's destructors run: then the record is not given back, and stays unused for ever.
@@ -105,9 +137,10 @@ struct Return;
 
 impl Drop for Return {
     fn drop(&mut self) {
-        // Destructors that run after this one get a record of their own.
-        if let Some(id) = NonZeroUsize::new(CURRENT.replace(0)) {
-            REGISTRY.lock().unwrap_or_else(PoisonError::into_inner).free.push(id.get() - 1);
+        // Destructors that run after this one keep the id and must not sleep on the record.
+        GONE.set(true);
+        if let Some(index) = NonZeroUsize::new(CURRENT.get()).and_then(index) {
+            REGISTRY.lock().unwrap_or_else(PoisonError::into_inner).free.push(index);
         }
     }
 }
@@ -116,6 +149,8 @@ thread_local! {
     /// The thread's id, or 0 before its first call. Needs no destructor, so it can be read as long as the thread runs.
     static CURRENT: Cell<usize> = const { Cell::new(0) };
     static RETURN: Return = const { Return };
+    /// Whether the thread has given its record back.
+    static GONE: Cell<bool> = const { Cell::new(false) };
 }
 
 /// The current thread.
@@ -144,7 +179,9 @@ fn key(record: &Record) -> usize {
 }
 
 pub(super) fn park() {
-    let Some(record) = record(current()) else { return };
+    let Some(record) = record(current()).filter(|_| !GONE.get()) else {
+        return std::thread::yield_now();
+    };
     // ORD: Acquire pairs with the Release swap in `unpark`; Relaxed on failure: the token is taken just below.
     if record.token.compare_exchange(EMPTY, PARKED, Acquire, Relaxed).is_ok() {
         // SAFETY: the key is the address of this thread's own record, used by nobody else; the closures neither
@@ -226,6 +263,34 @@ mod tests {
             std::thread::spawn(current).join().unwrap();
         }
         assert!(REGISTRY.lock().unwrap().fresh < 500);
+    }
+
+    /// A thread-local value that is destroyed after the record was given back sees the old id, and nobody else has it.
+    #[test]
+    fn an_id_outlives_its_record() {
+        struct Late(std::sync::mpsc::Sender<(ThreadId, ThreadId, ThreadId)>, Cell<Option<ThreadId>>);
+        impl Drop for Late {
+            fn drop(&mut self) {
+                assert!(GONE.get(), "the test means a destructor that runs after the registry's");
+                let next = std::thread::spawn(current).join().unwrap();
+                park();
+                self.0.send((self.1.get().unwrap(), current(), next)).unwrap();
+            }
+        }
+        thread_local!(static LATE: core::cell::OnceCell<Late> = const { core::cell::OnceCell::new() });
+        let (send, receive) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            // Destructors run in the order of first use reversed or not, as the host likes: this one is registered last.
+            LATE.with(|late| {
+                let id = current();
+                let _ = late.set(Late(send, Cell::new(Some(id))));
+            });
+        })
+        .join()
+        .unwrap();
+        let (before, after, other) = receive.recv().unwrap();
+        assert_eq!(before, after);
+        assert_ne!(before, other);
     }
 
     #[test]

@@ -223,6 +223,8 @@ fn a_panic_in_a_closure_leaves_the_chain_whole() {
 #[derive(Default)]
 struct Impatient {
     panics: AtomicBool,
+    /// The next thread that returns from parking unwinds.
+    panics_after: AtomicBool,
 }
 
 // SAFETY: all calls go to `Hosted`; `park` is allowed to unwind.
@@ -240,11 +242,32 @@ unsafe impl Scheduler for Impatient {
     fn park(&self) {
         assert!(!self.panics.load(SeqCst), "no more parking");
         Hosted.park();
+        assert!(!self.panics_after.swap(false, SeqCst), "no more parking");
     }
 
     fn unpark(&self, thread: ThreadId) {
         Hosted.unpark(thread);
     }
+}
+
+/// The thread that `wake_one` chose unwinds instead of going on: the next one is woken in its place.
+#[test]
+fn a_chosen_waiter_that_unwinds_passes_the_wake_up_on() {
+    within(Duration::from_secs(20), || {
+        let table = Arc::new(Turnstiles::<Impatient, 1>::default());
+        let block = |expected| {
+            let here = table.clone();
+            let thread = std::thread::spawn(move || here.block(HERE, Queue::Exclusive, 0, || true));
+            until(|| table.waiting(HERE, Queue::Exclusive) == expected);
+            thread
+        };
+        let (first, second) = (block(1), block(2));
+        // Both are parked; the first that returns unwinds.
+        table.scheduler().panics_after.store(true, SeqCst);
+        assert_eq!(table.wake_one(HERE, Queue::Exclusive).count, 1);
+        assert!(first.join().is_err());
+        assert_eq!(second.join().unwrap(), Outcome::Woken);
+    });
 }
 
 #[test]

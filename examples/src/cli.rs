@@ -1,0 +1,255 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use gencount::Implementation;
+use pmap::mutation::{self, Mutation};
+
+use crate::error::{EXIT_FAILED, EXIT_INPUT, EXIT_OK, Error};
+use crate::model::Verify;
+use crate::replay::{Choices, Display, Memory, Options, replay};
+use crate::report::{Report, combined};
+use crate::torture::{self, Duration};
+use crate::{dispatch, trace};
+
+/// Recorded programs on the pmap and a software machine that behaves as badly as the architecture permits.
+///
+/// Without a command, replays the trace that comes with the program. Exit codes: 0 every check held, 1 a check
+/// failed, 2 wrong usage or unusable input.
+#[derive(Parser, Debug)]
+#[command(name = "pmaplab", version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    bundled: ReplayArgs,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Replay recorded traces (NAME.trace.gz; NAME.switch.gz beside it is used if it is there).
+    Replay {
+        /// Traces.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        #[command(flatten)]
+        args: ReplayArgs,
+    },
+    /// Random concurrent work on several address spaces, little memory, every check on.
+    Torture(TortureArgs),
+    /// Show which implementation of delayed invalidation this processor gets, and why.
+    Cpu {
+        /// One line of JSON instead.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Args, Debug)]
+struct Common {
+    /// Implementation of delayed invalidation.
+    #[arg(long, value_enum, default_value = "auto")]
+    di: Di,
+    /// Start of all random decisions.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Run one CPU at a time, in an order that depends on the seed only.
+    #[arg(long)]
+    deterministic: bool,
+    /// One line of JSON, the last on standard output.
+    #[arg(long)]
+    json: bool,
+    /// Switch one safety mechanism off, to see that the checks notice (test builds only).
+    #[arg(long, hide = true, value_parser = parse_mutation)]
+    mutation: Option<Mutation>,
+}
+
+#[derive(Args, Debug)]
+struct ReplayArgs {
+    #[command(flatten)]
+    common: Common,
+    /// Simulated CPUs [default: those of the recording, with every event on its recorded CPU].
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=64))]
+    cpus: Option<u16>,
+    /// How many answers of the pmap are compared with the model.
+    #[arg(long, value_enum, default_value = "full")]
+    verify: Verify,
+    /// Physical memory: a number of 4 KiB frames, or a percentage of what the trace needs, such as 60%.
+    #[arg(long, value_parser = parse_memory)]
+    frames: Option<Memory>,
+}
+
+#[derive(Args, Debug)]
+struct TortureArgs {
+    #[command(flatten)]
+    common: Common,
+    /// Simulated CPUs.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
+    cpus: u16,
+    /// How long [default: 10 seconds, unless --steps is given].
+    #[arg(long)]
+    seconds: Option<u64>,
+    /// Stop after this many steps of each CPU.
+    #[arg(long)]
+    steps: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Di {
+    /// What the dispatch table says for this processor.
+    Auto,
+    /// A list under a mutex.
+    Locked,
+    /// A lock-free queue.
+    Lockfree,
+}
+
+impl Di {
+    const fn implementation(self) -> Option<Implementation> {
+        match self {
+            Self::Auto => None,
+            Self::Locked => Some(Implementation::Locked),
+            Self::Lockfree => Some(Implementation::Lockfree),
+        }
+    }
+}
+
+fn parse_memory(text: &str) -> Result<Memory, String> {
+    let wrong = || format!("\"{text}\" is neither a number of frames nor a percentage such as 60%");
+    match text.strip_suffix('%') {
+        Some(percent) => {
+            let percent = percent.parse().map_err(|_| wrong())?;
+            if (1..=1000).contains(&percent) { Ok(Memory::Percent(percent)) } else { Err(wrong()) }
+        }
+        None => text.parse().map(Memory::Frames).map_err(|_| wrong()),
+    }
+}
+
+fn parse_mutation(name: &str) -> Result<Mutation, String> {
+    if !mutation::available() || !cfg!(feature = "mutations") {
+        return Err("this build contains no switches; test builds do (feature mutations)".to_owned());
+    }
+    name.parse().map_err(|e: mutation::UnknownMutation| e.to_string())
+}
+
+impl Common {
+    fn choices(&self, verify: Verify) -> Choices {
+        Choices {
+            cpus: 0,
+            frames: 0,
+            di: self.di.implementation(),
+            verify,
+            seed: self.seed,
+            deterministic: self.deterministic,
+            mutation: self.mutation,
+        }
+    }
+
+    fn display(&self) -> Display {
+        // The scheduler of the deterministic mode does not see the thread that shows progress; it only reads.
+        Display::Auto
+    }
+}
+
+/// Runs the program; returns its exit code.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => return usage(&e),
+    };
+    match run(cli) {
+        Ok(true) => ExitCode::from(EXIT_OK),
+        Ok(false) => ExitCode::from(EXIT_FAILED),
+        Err(e) => {
+            eprintln!("pmaplab: {e}");
+            ExitCode::from(e.exit_code())
+        }
+    }
+}
+
+/// Help and version go to standard output; a wrong argument becomes one sentence.
+fn usage(e: &clap::Error) -> ExitCode {
+    if matches!(e.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        print!("{e}");
+        return ExitCode::from(EXIT_OK);
+    }
+    let text = e.to_string();
+    let first = text.lines().next().unwrap_or("wrong arguments");
+    eprintln!("pmaplab: {} (see pmaplab --help)", first.strip_prefix("error: ").unwrap_or(first));
+    ExitCode::from(EXIT_INPUT)
+}
+
+fn run(cli: Cli) -> Result<bool, Error> {
+    match cli.command {
+        None => {
+            let (trace, switches) = trace::bundled()?;
+            let report = replay_one(&trace, Some(&switches), &cli.bundled)?;
+            Ok(print(&[report], cli.bundled.common.json))
+        }
+        Some(Command::Replay { files, args }) => {
+            let mut reports = Vec::new();
+            for file in files {
+                let trace = trace::load(&file)?;
+                let switches = trace::load_beside(&file)?;
+                let report = replay_one(&trace, switches.as_deref(), &args)?;
+                if args.common.json {
+                    eprint!("{}", report.text());
+                } else {
+                    print!("{}", report.text());
+                }
+                reports.push(report);
+            }
+            if args.common.json {
+                println!("{}", combined(&reports));
+            }
+            Ok(reports.iter().all(|r| r.ok))
+        }
+        Some(Command::Torture(args)) => {
+            let choices = Choices { cpus: args.cpus.into(), ..args.common.choices(Verify::Full) };
+            let duration = Duration { seconds: args.seconds, steps: args.steps };
+            eprintln!("pmaplab: torture on {} CPUs, seed {}", choices.cpus, choices.seed);
+            let report = torture::torture(choices, duration)?;
+            Ok(print(&[report], args.common.json))
+        }
+        Some(Command::Cpu { json }) => {
+            if json {
+                println!("{}", dispatch::json()?);
+            } else {
+                print!("{}", dispatch::describe()?);
+            }
+            Ok(true)
+        }
+    }
+}
+
+fn replay_one(
+    trace: &trace::Trace,
+    switches: Option<&[trace::SwitchRecord]>,
+    args: &ReplayArgs,
+) -> Result<Report, Error> {
+    eprintln!("pmaplab: replaying {}: {} events", trace.name, trace.totals.events);
+    let options = Options {
+        cpus: args.cpus.map(usize::from),
+        memory: args.frames.unwrap_or(Memory::Ample),
+        choices: args.common.choices(args.verify),
+    };
+    replay(trace, switches, &options, args.common.display())
+}
+
+fn print(reports: &[Report], json: bool) -> bool {
+    for report in reports {
+        if json {
+            eprint!("{}", report.text());
+        } else {
+            print!("{}", report.text());
+        }
+    }
+    if json {
+        println!("{}", combined(reports));
+    }
+    reports.iter().all(|r| r.ok)
+}

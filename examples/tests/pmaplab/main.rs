@@ -1,0 +1,7 @@
+//! Tests of the built program, through its command line.
+
+mod common;
+mod cpu;
+mod refusals;
+mod replay;
+mod torture;
