@@ -16,7 +16,7 @@ pub struct Counters {
     /// Waits that had to park.
     pub invl_wait_slow: u64,
     /// The longest queue that a begin or a finish met on its way, in sections. With `lockfree` sections may end and
-    /// begin during the walk, so it may have met more than were ever open at one moment.
+    /// begin during the walk, so it may have met more than were ever open at one moment. `sharded` has no queue: 0.
     pub invl_max_qlen: u64,
     /// How often a begin found that the queue had changed under it, and walked again.
     pub invl_start_restart: u64,
@@ -24,8 +24,11 @@ pub struct Counters {
     pub invl_finish_restart: u64,
     /// Sections that were begun.
     pub di_blocks: u64,
-    /// Calls of wait.
+    /// Calls of wait, with or without a time limit, and of its variant that only tries.
     pub di_wait_calls: u64,
+    /// Sections that their participant left open when it went away: above 0, a guard was forgotten, or a raw begin
+    /// has no finish.
+    pub di_forgotten: u64,
 }
 
 impl AddAssign for Counters {
@@ -37,6 +40,7 @@ impl AddAssign for Counters {
         self.invl_finish_restart += other.invl_finish_restart;
         self.di_blocks += other.di_blocks;
         self.di_wait_calls += other.di_wait_calls;
+        self.di_forgotten += other.di_forgotten;
     }
 }
 
@@ -65,7 +69,8 @@ impl Count {
         }
     }
 
-    fn get(&self) -> u64 {
+    #[inline]
+    pub(crate) fn get(&self) -> u64 {
         // ORD: Relaxed: a number on its own.
         self.0.load(Relaxed)
     }
@@ -81,6 +86,7 @@ pub(crate) struct OwnCounters {
     pub(crate) finish_restart: Count,
     pub(crate) blocks: Count,
     pub(crate) wait_calls: Count,
+    pub(crate) forgotten: Count,
 }
 
 impl OwnCounters {
@@ -93,6 +99,7 @@ impl OwnCounters {
             finish_restart: Count::new(),
             blocks: Count::new(),
             wait_calls: Count::new(),
+            forgotten: Count::new(),
         }
     }
 
@@ -105,6 +112,7 @@ impl OwnCounters {
             invl_finish_restart: self.finish_restart.get(),
             di_blocks: self.blocks.get(),
             di_wait_calls: self.wait_calls.get(),
+            di_forgotten: self.forgotten.get(),
         }
     }
 }

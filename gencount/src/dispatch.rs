@@ -6,7 +6,8 @@
 //! this order:
 //!
 //! 1. an [`override_with`] that came before,
-//! 2. with feature `std`, the environment variable [`VARIABLE`] (`locked` or `lockfree`; unset or empty: no override),
+//! 2. with feature `std`, the environment variable [`VARIABLE`] (`locked`, `lockfree` or `sharded`; unset or empty: no
+//!    override),
 //! 3. what the CPU can do: `lockfree` if CPUID reports CMPXCHG16B, otherwise `locked`.
 //!
 //! The first decision is frozen by a compare-exchange and never changes, so no two parts of a program can ever get
@@ -106,23 +107,30 @@ impl Choice {
         self.implementation.name()
     }
 
-    /// Bit 0: decided; bit 1: lockfree; bit 2: CMPXCHG16B; bits 3 and 4: who overrode.
+    /// Bit 0: decided; bit 1: CMPXCHG16B; bits 2 and 3: who overrode; above: the implementation.
     fn encode(self) -> u32 {
         let overridden_by = match self.overridden_by {
             None => 0,
             Some(Override::Program) => 1,
             Some(Override::Environment) => 2,
         };
-        1 | u32::from(self.implementation == Implementation::Lockfree) << 1
-            | u32::from(self.reason == Reason::Cmpxchg16b) << 2
-            | overridden_by << 3
+        let implementation = match self.implementation {
+            Implementation::Locked => 0,
+            Implementation::Lockfree => 1,
+            Implementation::Sharded => 2,
+        };
+        1 | u32::from(self.reason == Reason::Cmpxchg16b) << 1 | overridden_by << 2 | implementation << 4
     }
 
     fn decode(code: u32) -> Option<Self> {
         (code & 1 != 0).then_some(Self {
-            implementation: if code & 2 != 0 { Implementation::Lockfree } else { Implementation::Locked },
-            reason: if code & 4 != 0 { Reason::Cmpxchg16b } else { Reason::NoCmpxchg16b },
-            overridden_by: match code >> 3 {
+            implementation: match code >> 4 {
+                0 => Implementation::Locked,
+                1 => Implementation::Lockfree,
+                _ => Implementation::Sharded,
+            },
+            reason: if code & 2 != 0 { Reason::Cmpxchg16b } else { Reason::NoCmpxchg16b },
+            overridden_by: match (code >> 2) & 3 {
                 0 => None,
                 1 => Some(Override::Program),
                 _ => Some(Override::Environment),
@@ -160,7 +168,10 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::BadVariable => {
-                write!(f, "{VARIABLE} names no implementation: set it to locked or lockfree, or unset it")
+                write!(
+                    f,
+                    "{VARIABLE} names no implementation: set it to locked, lockfree or sharded, or unset it"
+                )
             }
             Self::Frozen(choice) => {
                 write!(f, "the choice was made before: {choice}; override it before its first use")

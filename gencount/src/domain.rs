@@ -12,13 +12,16 @@ use alloc::{boxed::Box, sync::Arc};
 
 use crate::counters::Counters;
 use crate::dispatch;
+use crate::fault::Fault;
 use crate::implementation::Implementation;
 use crate::locked;
 use crate::operations::Operations;
 use crate::participant::Participant;
 use crate::pool::Pool;
-use crate::primitive::{AcqRel, Acquire, AtomicUsize, Release};
+use crate::primitive::{AcqRel, Acquire, Release};
+use crate::sharded;
 use crate::slot::Slot;
+use crate::waiters::WaiterCount;
 use crate::word::GenerationWord;
 
 /// A set of participants whose sections share one clock of generations.
@@ -51,12 +54,16 @@ pub struct Domain<S: Scheduler> {
     pub(crate) lockfree: CachePadded<dcas_queue::Queue>,
     /// The state of [`Implementation::Locked`].
     pub(crate) locked: CachePadded<locked::List<S::RawLock>>,
+    /// The state of [`Implementation::Sharded`], on lines of its own.
+    pub(crate) sharded: sharded::State,
     /// How many wait or are about to; the waiters also block on its address.
-    pub(crate) waiters: CachePadded<AtomicUsize>,
+    pub(crate) waiters: CachePadded<WaiterCount>,
     pub(crate) turnstiles: Turnstiles<S, 1>,
+    #[cfg(feature = "std")]
+    pub(crate) timed: crate::timed::Timed,
     pool: Mutex<S::RawLock, Pool>,
     #[cfg(all(test, feature = "std"))]
-    pub(crate) fault: crate::tests::Fault,
+    pub(crate) fault: Fault,
 }
 
 impl<S: Scheduler> Domain<S> {
@@ -71,11 +78,14 @@ impl<S: Scheduler> Domain<S> {
             implementation,
             lockfree: CachePadded::new(dcas_queue::Queue::new(0)),
             locked: CachePadded::new(locked::List::new()),
-            waiters: CachePadded::new(AtomicUsize::new(0)),
+            sharded: sharded::State::new(),
+            waiters: CachePadded::new(WaiterCount::new()),
             turnstiles: Turnstiles::new(scheduler),
+            #[cfg(feature = "std")]
+            timed: crate::timed::Timed::new(),
             pool: Mutex::new(Pool::new()),
             #[cfg(all(test, feature = "std"))]
-            fault: crate::tests::Fault::None,
+            fault: Fault::None,
         }
     }
 
@@ -104,6 +114,9 @@ impl<S: Scheduler> Domain<S> {
 
     /// The watermark: every section of this generation or an earlier one has finished, and all that it did
     /// happens-before the return.
+    ///
+    /// With [`Implementation::Sharded`] finishing a section does not move it; waiting, or asking
+    /// [`is_complete`](Self::is_complete), does.
     #[inline]
     #[must_use]
     pub fn watermark(&self) -> u64 {
@@ -111,11 +124,29 @@ impl<S: Scheduler> Domain<S> {
     }
 
     /// Whether every section that marked `word` before this call has finished. If so, all that they did
-    /// happens-before the return. Never blocks, and only reads.
+    /// happens-before the return.
+    ///
+    /// Never blocks. Only reads, but with [`Implementation::Sharded`] the first to ask about a generation moves the clock
+    /// and the watermark, scans the participants, and wakes whom that lets go on.
     #[inline]
     #[must_use]
     pub fn is_complete(&self, word: &GenerationWord) -> bool {
-        self.watermark() >= word.get()
+        let target = word.get();
+        self.watermark() >= target || (self.operations.reached)(self, target)
+    }
+
+    /// [`Operations::reached`] for implementations whose finishes move the watermark.
+    pub(crate) fn watermark_is_at(&self, target: u64) -> bool {
+        self.watermark() >= target
+    }
+
+    /// Whether a test leaves this step out.
+    #[inline]
+    pub(crate) fn omits(&self, _fault: Fault) -> bool {
+        #[cfg(all(test, feature = "std"))]
+        return self.fault == _fault;
+        #[cfg(not(all(test, feature = "std")))]
+        false
     }
 
     /// The statistics of all participants, past and present, added up. Takes the pool's lock.
@@ -143,7 +174,7 @@ impl<S: Scheduler> Domain<S> {
             let slot = NonNull::from(Box::leak(Box::new(Slot::with_origin(true))));
             self.point();
             // SAFETY: the slot is new, hence in no pool, and is freed by the pool itself.
-            unsafe { self.pool.lock().add(slot) };
+            unsafe { self.add(slot) };
             slot
         });
         // SAFETY: the slot is this domain's, and the pool had it free or never saw it; it lives as long as the
@@ -183,7 +214,7 @@ impl<S: Scheduler> Domain<S> {
         // because `taken` orders it after the winner's `leave`. Acquire on failure for the same reason.
         match slot.home.compare_exchange(0, here, AcqRel, Acquire) {
             // SAFETY: it had no home, hence is in no pool; a static slot outlives the domain.
-            Ok(_) => unsafe { self.pool.lock().add(slot.pointer()) },
+            Ok(_) => unsafe { self.add(slot.pointer()) },
             Err(home) if home == here => {}
             Err(_) => {
                 // ORD: Release pairs with the Acquire swap above.
@@ -193,6 +224,19 @@ impl<S: Scheduler> Domain<S> {
         }
         // SAFETY: the slot is this domain's, `taken` gives it to us alone, and both are static.
         Ok(unsafe { Participant::of_static(self, slot) })
+    }
+
+    /// Adds a slot to the pool, and to what `sharded` scans.
+    ///
+    /// # Safety
+    ///
+    /// The slot is in no pool, and stays alive as long as the domain.
+    unsafe fn add(&self, slot: NonNull<Slot>) {
+        let mut pool = self.pool.lock();
+        // SAFETY: the caller's promise.
+        unsafe { pool.add(slot) };
+        // SAFETY: it was added under this hold of the pool's lock, and stays alive.
+        unsafe { self.sharded.add(slot) };
     }
 
     /// Takes a participant's slot back.

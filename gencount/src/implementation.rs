@@ -11,11 +11,14 @@ pub enum Implementation {
     Locked,
     /// A lock-free queue whose link and generation change in one 16-byte compare-exchange.
     Lockfree,
+    /// A cache line for each participant, which those who wait scan. Works on every CPU; begin and finish write no
+    /// line that another thread writes, and a wait costs more.
+    Sharded,
 }
 
 impl Implementation {
     /// All implementations.
-    pub const ALL: [Self; 2] = [Self::Locked, Self::Lockfree];
+    pub const ALL: [Self; 3] = [Self::Locked, Self::Lockfree, Self::Sharded];
 
     /// The name that [`Display`](fmt::Display) prints and [`FromStr`] reads.
     #[must_use]
@@ -23,6 +26,7 @@ impl Implementation {
         match self {
             Self::Locked => "locked",
             Self::Lockfree => "lockfree",
+            Self::Sharded => "sharded",
         }
     }
 }
@@ -39,7 +43,9 @@ pub struct UnknownImplementation;
 
 impl fmt::Display for UnknownImplementation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("unknown implementation of generation counting: use \"locked\" or \"lockfree\"")
+        f.write_str(
+            "unknown implementation of generation counting: use \"locked\", \"lockfree\" or \"sharded\"",
+        )
     }
 }
 

@@ -128,10 +128,12 @@ pub(crate) fn watermark<S: Scheduler>(domain: &Domain<S>) -> u64 {
 }
 
 /// Nothing is ever left half-done behind a mutex.
-pub(crate) fn complete<S: Scheduler>(_: &Domain<S>, _: Points) -> bool {
+pub(crate) fn complete<S: Scheduler>(_: &Domain<S>, _: u64, _: Points) -> bool {
     false
 }
 
-pub(crate) fn is_idle<S: Scheduler>(domain: &Domain<S>) -> bool {
-    domain.locked.inner.lock().newest.is_none()
+pub(crate) fn may_be_issued<S: Scheduler>(domain: &Domain<S>, target: u64) -> bool {
+    let idle = domain.locked.inner.lock().newest.is_none();
+    // In this order: with nothing open, the watermark is the largest generation ever issued (INV-DI-3).
+    !idle || watermark(domain) >= target
 }

@@ -17,6 +17,7 @@ use dcas_queue::{Observer, Operation, Step};
 use turnstile::Scheduler;
 
 use crate::domain::Domain;
+use crate::fault::Fault;
 use crate::operations::Points;
 use crate::slot::Slot;
 use crate::waiting::Helper;
@@ -106,7 +107,7 @@ pub(crate) unsafe fn finish<S: Scheduler>(domain: &Domain<S>, slot: &Slot) {
     counters.finish_restart.add(watch.restarts.get());
     // Also if a helper unlinked the node: it may have been stopped before it looked.
     domain.point();
-    if domain.has_waiters() {
+    if domain.waiters.any_after_pair() && !domain.omits(Fault::FinishBlind) {
         domain.wake_reached();
     }
 }
@@ -115,12 +116,14 @@ pub(crate) fn watermark<S: Scheduler>(domain: &Domain<S>) -> u64 {
     domain.lockfree.watermark()
 }
 
-pub(crate) fn complete<S: Scheduler>(domain: &Domain<S>, points: Points) -> bool {
+pub(crate) fn complete<S: Scheduler>(domain: &Domain<S>, _: u64, points: Points) -> bool {
     let watch = Watch::new(domain.scheduler(), points);
     // SAFETY: as in `begin`.
     unsafe { domain.lockfree.complete_removals(&watch) }
 }
 
-pub(crate) fn is_idle<S: Scheduler>(domain: &Domain<S>) -> bool {
-    domain.lockfree.is_empty()
+pub(crate) fn may_be_issued<S: Scheduler>(domain: &Domain<S>, target: u64) -> bool {
+    let idle = domain.lockfree.is_empty();
+    // In this order: with nothing open, the watermark is the largest generation ever issued (INV-DI-3).
+    !idle || watermark(domain) >= target
 }

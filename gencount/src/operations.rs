@@ -8,7 +8,7 @@ use turnstile::Scheduler;
 use crate::domain::Domain;
 use crate::implementation::Implementation;
 use crate::slot::Slot;
-use crate::{locked, lockfree};
+use crate::{locked, lockfree, sharded};
 
 /// Whether a walk may reach scheduling points: not under a lock.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -34,11 +34,15 @@ pub(crate) struct Operations<S: Scheduler> {
     /// The watermark: all sections of this generation or an earlier one have finished, and what they did
     /// happens-before the return.
     pub(crate) watermark: fn(&Domain<S>) -> u64,
-    /// Completes what stopped threads left half-done; says whether that advanced the watermark, in which case the caller
-    /// owes a [`Domain::wake`].
-    pub(crate) complete: fn(&Domain<S>, Points) -> bool,
-    /// Whether no section is open, at some moment during the call.
-    pub(crate) is_idle: fn(&Domain<S>) -> bool,
+    /// Brings the watermark as far towards the target as it can go without waiting: completes what stopped threads left
+    /// half-done, looks at what is open. Says whether that advanced the watermark, in which case the caller owes a
+    /// [`Domain::wake_as_helper`].
+    pub(crate) complete: fn(&Domain<S>, u64, Points) -> bool,
+    /// Whether the watermark has reached the target, as a waiter asks that hopes not to have to park. Wakes whom that lets
+    /// go on.
+    pub(crate) reached: fn(&Domain<S>, u64) -> bool,
+    /// Whether the target may be a generation of this domain; no only if no section that could have it is open.
+    pub(crate) may_be_issued: fn(&Domain<S>, u64) -> bool,
 }
 
 impl<S: Scheduler> Operations<S> {
@@ -47,20 +51,31 @@ impl<S: Scheduler> Operations<S> {
         finish: locked::finish,
         watermark: locked::watermark,
         complete: locked::complete,
-        is_idle: locked::is_idle,
+        reached: Domain::watermark_is_at,
+        may_be_issued: locked::may_be_issued,
     };
     const LOCKFREE: Self = Self {
         begin: lockfree::begin,
         finish: lockfree::finish,
         watermark: lockfree::watermark,
         complete: lockfree::complete,
-        is_idle: lockfree::is_idle,
+        reached: Domain::watermark_is_at,
+        may_be_issued: lockfree::may_be_issued,
+    };
+    const SHARDED: Self = Self {
+        begin: sharded::begin,
+        finish: sharded::finish,
+        watermark: sharded::watermark,
+        complete: sharded::complete,
+        reached: sharded::reached,
+        may_be_issued: sharded::may_be_issued,
     };
 
     pub(crate) const fn of(implementation: Implementation) -> Self {
         match implementation {
             Implementation::Locked => Self::LOCKED,
             Implementation::Lockfree => Self::LOCKFREE,
+            Implementation::Sharded => Self::SHARDED,
         }
     }
 }

@@ -9,6 +9,7 @@ use turnstile::Scheduler;
 #[cfg(feature = "alloc")]
 use alloc::sync::Arc;
 
+use crate::counters::OwnCounters;
 use crate::domain::Domain;
 use crate::primitive::{Acquire, Relaxed, Release};
 use crate::slot::{BUSY, Slot};
@@ -26,7 +27,8 @@ use crate::word::GenerationWord;
 /// # Leaving
 ///
 /// Dropping the participant leaves the domain. A section that is still open then (its guard was forgotten, or
-/// [`begin_raw`](Self::begin_raw) was not answered) is finished, lest others wait for it for ever.
+/// [`begin_raw`](Self::begin_raw) was not answered) is finished, lest others wait for it for ever;
+/// [`Counters::di_forgotten`](crate::Counters::di_forgotten) counts it.
 pub struct Participant<S: Scheduler> {
     domain: NonNull<Domain<S>>,
     slot: NonNull<Slot>,
@@ -128,10 +130,16 @@ impl<S: Scheduler> Participant<S> {
     #[inline]
     pub fn begin(&self) -> Section<'_, S> {
         let generation = self.begin_raw();
-        Section { participant: self, generation, _not_send: PhantomData }
+        Section {
+            participant: self,
+            generation,
+            serial: self.slot().own.counters.blocks.get(),
+            _not_send: PhantomData,
+        }
     }
 
-    /// Opens a section without a guard, and returns its generation: for kernels whose sections do not follow a scope.
+    /// Opens a section without a guard, and returns its generation (see [`Section::generation`]): for kernels whose
+    /// sections do not follow a scope.
     /// [`finish_raw`](Self::finish_raw) closes it.
     ///
     /// # Panics
@@ -140,7 +148,10 @@ impl<S: Scheduler> Participant<S> {
     #[inline]
     pub fn begin_raw(&self) -> u64 {
         let slot = self.own_slot();
-        assert!(!self.in_section(), "begin: a section is open already, and sections do not nest");
+        assert!(
+            !self.in_section(),
+            "begin: a section is open already (nested, or its guard was forgotten), and sections do not nest"
+        );
         slot.own.counters.blocks.add(1);
         // ORD: Relaxed: for this thread, which an interrupt handler, say, may bring back here before we are through.
         slot.own.generation.store(BUSY, Relaxed);
@@ -224,18 +235,43 @@ impl<S: Scheduler> Participant<S> {
     /// this domain has never issued and nothing is open that could issue it: the word belongs to another domain.
     #[inline]
     pub fn wait(&self, word: &GenerationWord) {
+        let target = self.target_of_wait(word);
         let domain = self.domain();
+        if domain.watermark() < target {
+            domain.wait_for(target, self.counters());
+        }
+    }
+
+    /// What every wait begins with: the generation that it waits for.
+    #[inline]
+    pub(crate) fn target_of_wait(&self, word: &GenerationWord) -> u64 {
         debug_assert!(
             !(self.in_section() && self.is_current()),
-            "wait: called inside a section, which would wait for itself"
+            "wait: called inside a section (or one whose guard was forgotten), which would wait for itself"
         );
-        let counters = &self.slot().own.counters;
-        counters.wait_calls.add(1);
+        self.counters().wait_calls.add(1);
         let target = word.get();
+        self.domain().point();
+        target
+    }
+
+    #[inline]
+    pub(crate) fn counters(&self) -> &OwnCounters {
+        &self.slot().own.counters
+    }
+
+    /// Whether [`wait`](Self::wait) would return without waiting; if so, it is over: all that the sections did that had
+    /// marked `word` happens-before the return. Never blocks, and may be called inside a section.
+    ///
+    /// Compared with [`Domain::is_complete`] it also completes what a stopped thread has left half-done.
+    #[inline]
+    #[must_use]
+    pub fn try_wait(&self, word: &GenerationWord) -> bool {
+        self.counters().wait_calls.add(1);
+        let target = word.get();
+        let domain = self.domain();
         domain.point();
-        if domain.watermark() < target {
-            domain.wait_for(target, counters);
-        }
+        domain.watermark() >= target || domain.reaches(target)
     }
 }
 
@@ -243,6 +279,7 @@ impl<S: Scheduler> Drop for Participant<S> {
     fn drop(&mut self) {
         let slot = self.slot();
         if self.generation().is_some() {
+            slot.own.counters.forgotten.add(1);
             // SAFETY: `&mut self` shows that nobody else uses the participant; the section is open.
             unsafe { self.close(slot) };
         }
@@ -267,11 +304,22 @@ impl<S: Scheduler> fmt::Debug for Participant<S> {
 pub struct Section<'a, S: Scheduler> {
     participant: &'a Participant<S>,
     generation: u64,
+    /// Which of the slot's sections this is: generations need not differ.
+    serial: u64,
     _not_send: PhantomData<*mut ()>,
 }
 
 impl<S: Scheduler> Section<'_, S> {
-    /// The section's generation, which is above 0.
+    /// Whether this is the section that is open in the slot: not if `finish_raw` closed it.
+    #[inline]
+    fn is_open(&self) -> bool {
+        self.participant.generation().is_some()
+            && self.participant.slot().own.counters.blocks.get() == self.serial
+    }
+
+    /// The section's generation, which is above 0: the watermark stays below it as long as the section is open.
+    ///
+    /// With [`Sharded`](crate::Implementation::Sharded), sections may have the same one.
     #[inline]
     #[must_use]
     pub fn generation(&self) -> u64 {
@@ -281,8 +329,13 @@ impl<S: Scheduler> Section<'_, S> {
     /// Marks `word`: whoever waits on it from now on waits for this section.
     ///
     /// The caller holds the lock of what the word stands for exclusively; see [`GenerationWord`].
+    ///
+    /// # Panics
+    ///
+    /// In debug builds, if [`finish_raw`](Participant::finish_raw) has closed the section: nobody would wait for the mark.
     #[inline]
     pub fn mark(&self, word: &GenerationWord) {
+        debug_assert!(self.is_open(), "mark: the section has been finished already");
         word.raise(self.generation);
     }
 }
@@ -290,8 +343,7 @@ impl<S: Scheduler> Section<'_, S> {
 impl<S: Scheduler> Drop for Section<'_, S> {
     #[inline]
     fn drop(&mut self) {
-        // Not if `finish_raw` closed it already.
-        if self.participant.generation() == Some(self.generation) {
+        if self.is_open() {
             self.participant.finish_raw();
         }
     }

@@ -10,7 +10,9 @@ use crate::slot::Slot;
 
 /// A slot's place in its pool; guarded by the pool's lock.
 pub(crate) struct Membership {
-    next: Option<NonNull<Slot>>,
+    /// The slot that was added before this one. Written once, when this one is added; the scan of `sharded` reads it
+    /// without the lock.
+    pub(crate) next: Option<NonNull<Slot>>,
     #[cfg(feature = "alloc")]
     next_free: Option<NonNull<Slot>>,
 }

@@ -11,6 +11,7 @@ use crate::counters::OwnCounters;
 use crate::locked::Links;
 use crate::pool::Membership;
 use crate::primitive::{AtomicBool, AtomicU64, AtomicUsize};
+use crate::sharded::protocol::Published;
 
 /// The memory behind one participant.
 ///
@@ -35,11 +36,13 @@ pub struct Slot {
     pub(crate) boxed: bool,
 }
 
-/// The slot's place in the domain's queue, for either implementation.
+/// The slot's place among the domain's open sections, for any implementation.
 pub(crate) struct Shared {
     pub(crate) node: Node,
     /// Under the lock of the list; `locked` only.
     pub(crate) links: UnsafeCell<Links>,
+    /// `sharded` only.
+    pub(crate) published: Published,
 }
 
 /// A section is being opened or closed: nothing else may be done with the slot.
@@ -63,7 +66,11 @@ impl Slot {
 
     pub(crate) const fn with_origin(boxed: bool) -> Self {
         Self {
-            shared: CachePadded::new(Shared { node: Node::new(), links: UnsafeCell::new(Links::new()) }),
+            shared: CachePadded::new(Shared {
+                node: Node::new(),
+                links: UnsafeCell::new(Links::new()),
+                published: Published::new(),
+            }),
             own: CachePadded::new(Own {
                 generation: AtomicU64::new(0),
                 owner: AtomicUsize::new(0),
@@ -93,8 +100,8 @@ impl fmt::Debug for Slot {
     }
 }
 
-// SAFETY: `links` is touched under the lock of the domain's list only, `membership` under the lock of its pool; all else
-// is atomic. The pointers in both lead to slots, which live as long as the domain (INV-DI-6).
+// SAFETY: `links` is touched under the lock of the domain's list only, `membership` under the lock of its pool (`next` is
+// read without it, by those who found the slot where it was put after `next` had been written); all else is atomic. The pointers in both lead to slots, which live as long as the domain (INV-DI-6).
 unsafe impl Send for Slot {}
 // SAFETY: as above.
 unsafe impl Sync for Slot {}

@@ -22,8 +22,8 @@ use turnstile::{Address, Outcome, Queue, Scheduler};
 
 use crate::counters::OwnCounters;
 use crate::domain::Domain;
+use crate::fault::Fault;
 use crate::operations::Points;
-use crate::primitive::{AtomicUsize, Relaxed, SeqCst, full_fence};
 
 /// How long a waiter hopes before it registers and parks, in pauses: about the time that parking and being woken
 /// would take, some tens of microseconds.
@@ -38,66 +38,28 @@ const MOMENTS: [u32; 1] = [4];
 pub(crate) enum Helper {
     /// The walk of a begin.
     Begin,
-    /// A waiter's walk before it registers.
+    /// A waiter's walk before it registers, or that of somebody who asks without waiting.
     FirstWalk,
     /// A waiter's walk under the chain lock.
     Recheck,
-}
-
-/// A registration in the waiter count, withdrawn when it is dropped.
-struct Registered<'a>(&'a AtomicUsize);
-
-impl<'a> Registered<'a> {
-    fn new(waiters: &'a AtomicUsize) -> Self {
-        // ORD: SeqCst, and the fence: the waiter's half of the Dekker pair with `Domain::has_waiters` (INV-DI-8).
-        waiters.fetch_add(1, SeqCst);
-        full_fence();
-        Self(waiters)
-    }
-}
-
-impl Drop for Registered<'_> {
-    fn drop(&mut self) {
-        // ORD: Relaxed: one who reads the old count wakes nobody, at the cost of the chain lock.
-        self.0.fetch_sub(1, Relaxed);
-    }
 }
 
 impl<S: Scheduler> Domain<S> {
     /// The slow path of [`Participant::wait`](crate::Participant::wait): `target` was above the watermark.
     #[cold]
     pub(crate) fn wait_for(&self, target: u64, counters: &OwnCounters) {
-        counters.wait.add(1);
-        // A removal that is only marked has finished as far as its section is concerned.
-        if (self.operations.complete)(self, Points::Reached) {
-            self.wake_as_helper(Helper::FirstWalk);
-        }
-        for pauses in MOMENTS {
-            self.point();
-            if self.watermark() >= target {
-                return;
-            }
-            self.scheduler().relax(pauses);
+        if self.reaches_soon(target, counters, || false) {
+            return;
         }
 
         let mut parked = false;
         {
             self.point();
-            #[cfg(all(test, feature = "std"))]
-            let _registered = (self.fault != crate::tests::Fault::WaiterUnregistered)
-                .then(|| Registered::new(&self.waiters));
-            #[cfg(not(all(test, feature = "std")))]
-            let _registered = Registered::new(&self.waiters);
+            let _registered = (!self.omits(Fault::WaiterUnregistered)).then(|| self.waiters.register());
             loop {
                 let mut advanced = false;
                 let outcome = self.turnstiles.block(self.wait_address(), Queue::Shared, target, || {
-                    #[cfg(all(test, feature = "std"))]
-                    if self.fault == crate::tests::Fault::NoRecheck {
-                        return true;
-                    }
-                    advanced = (self.operations.complete)(self, Points::Suppressed);
-                    // Those whom this walk let go on must be woken before this thread sleeps.
-                    !advanced && self.is_still_open(target)
+                    self.omits(Fault::NoRecheck) || self.must_queue(target, &mut advanced)
                 });
                 parked |= outcome == Outcome::Woken;
                 if advanced {
@@ -114,17 +76,60 @@ impl<S: Scheduler> Domain<S> {
         }
     }
 
+    /// What a waiter does before it registers: whether the target is reached, perhaps after a bounded moment, unless
+    /// `expired` says that the moment is over.
+    pub(crate) fn reaches_soon(
+        &self,
+        target: u64,
+        counters: &OwnCounters,
+        expired: impl Fn() -> bool,
+    ) -> bool {
+        if (self.operations.reached)(self, target) {
+            return true;
+        }
+        counters.wait.add(1);
+        if self.reaches(target) {
+            return true;
+        }
+        for pauses in MOMENTS {
+            self.point();
+            if (self.operations.reached)(self, target) {
+                return true;
+            }
+            if expired() {
+                break;
+            }
+            self.scheduler().relax(pauses);
+        }
+        false
+    }
+
+    /// Whether the target is reached, after all has been completed that stopped threads have left half-done: a removal
+    /// that is only marked has finished as far as its section is concerned.
+    pub(crate) fn reaches(&self, target: u64) -> bool {
+        if (self.operations.complete)(self, target, Points::Reached) {
+            self.wake_as_helper(Helper::FirstWalk);
+        }
+        self.watermark() >= target
+    }
+
+    /// The re-check of a registered waiter, under the lock of its queue.
+    pub(crate) fn must_queue(&self, target: u64, advanced: &mut bool) -> bool {
+        *advanced = (self.operations.complete)(self, target, Points::Suppressed);
+        // Those whom this walk let go on must be woken before this thread sleeps.
+        !*advanced && self.is_still_open(target)
+    }
+
     /// Whether the watermark is below `target`.
     ///
     /// # Panics
     ///
-    /// If nothing could ever raise it that far: no section is open, so `target` is no generation of this domain.
+    /// If nothing could ever raise it that far: `target` is no generation of this domain.
     fn is_still_open(&self, target: u64) -> bool {
-        // In this order: with nothing open, the watermark is the largest generation ever issued (INV-DI-3).
-        let idle = (self.operations.is_idle)(self);
+        let possible = (self.operations.may_be_issued)(self, target);
         let open = self.watermark() < target;
         assert!(
-            !(idle && open),
+            possible || !open,
             "wait: generation {target} was never issued by this domain; its word was marked in another one"
         );
         open
@@ -133,33 +138,21 @@ impl<S: Scheduler> Domain<S> {
     /// Whether somebody waits, as seen after a full fence: called by whoever may have advanced the watermark.
     #[inline]
     pub(crate) fn has_waiters(&self) -> bool {
-        #[cfg(all(test, feature = "std"))]
-        if self.fault == crate::tests::Fault::FinishBlind {
-            return false;
-        }
-        full_fence();
-        // ORD: Relaxed after the fence: the other half of the Dekker pair with `Registered::new` (INV-DI-8).
-        self.waiters.load(Relaxed) != 0
+        !self.omits(Fault::FinishBlind) && self.waiters.any()
     }
 
     /// Wakes those whose generation is reached.
     #[cold]
     pub(crate) fn wake_reached(&self) {
         self.turnstiles.wake_where(self.wait_address(), Queue::Shared, |target| target <= self.watermark());
+        #[cfg(feature = "std")]
+        self.timed.wake();
     }
 
     /// What a walk owes that advanced the watermark on behalf of others.
     #[cold]
-    pub(crate) fn wake_as_helper(
-        &self,
-        #[cfg_attr(
-            not(all(test, feature = "std")),
-            expect(unused_variables, reason = "lets a test leave one out")
-        )]
-        helper: Helper,
-    ) {
-        #[cfg(all(test, feature = "std"))]
-        if self.fault == crate::tests::Fault::HelperBlind(helper) {
+    pub(crate) fn wake_as_helper(&self, helper: Helper) {
+        if self.omits(Fault::HelperBlind(helper)) {
             return;
         }
         self.point();
@@ -175,6 +168,6 @@ impl<S: Scheduler> Domain<S> {
     }
 
     fn wait_address(&self) -> Address {
-        Address::of(&self.waiters)
+        Address::of(&*self.waiters)
     }
 }

@@ -52,6 +52,7 @@ fn cpuid_decides() {
 fn the_variable_overrides_cpuid() {
     if !is_child("the_variable_overrides_cpuid") {
         in_a_process("the_variable_overrides_cpuid", Some("lockfree"));
+        in_a_process("the_variable_overrides_cpuid", Some("sharded"));
         return in_a_process("the_variable_overrides_cpuid", Some("locked"));
     }
     let wanted: Implementation = std::env::var(dispatch::VARIABLE).unwrap().parse().unwrap();
@@ -87,7 +88,7 @@ fn a_bad_variable_is_an_error_and_freezes_nothing() {
     assert_eq!(Domain::global().unwrap_err(), Error::BadVariable);
     assert_eq!(Domain::with_choice(Hosted).unwrap_err(), Error::BadVariable);
     assert_eq!(dispatch::frozen(), None);
-    assert!(Error::BadVariable.to_string().contains("locked or lockfree"));
+    assert!(Error::BadVariable.to_string().contains("locked, lockfree or sharded"));
     dispatch::override_with(Implementation::Lockfree).unwrap();
     assert!(Domain::global().is_ok());
 }
@@ -125,7 +126,7 @@ fn names() {
         assert_eq!(implementation.to_string().parse(), Ok(implementation));
     }
     let error = "LOCKED".parse::<Implementation>().unwrap_err();
-    assert!(error.to_string().contains("\"locked\" or \"lockfree\""));
+    assert!(error.to_string().contains("\"locked\", \"lockfree\" or \"sharded\""));
     assert_eq!(format!("[{:>9}]", Implementation::Locked), "[   locked]");
 }
 

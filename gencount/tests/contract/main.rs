@@ -5,6 +5,7 @@
 #![cfg(feature = "std")]
 
 mod history;
+mod limits;
 mod misuse;
 mod model;
 mod support;
@@ -20,10 +21,14 @@ macro_rules! suite {
         mod lockfree {
             $($(#[test] fn $test() { crate::$module::$test(crate::Implementation::Lockfree); })+)+
         }
+        mod sharded {
+            $($(#[test] fn $test() { crate::$module::$test(crate::Implementation::Sharded); })+)+
+        }
         /// Every implementation is in the suite.
         #[test]
         fn suite_is_complete() {
-            assert_eq!(Implementation::ALL, [Implementation::Locked, Implementation::Lockfree]);
+            use Implementation::{Locked, Lockfree, Sharded};
+            assert_eq!(Implementation::ALL, [Locked, Lockfree, Sharded]);
         }
     };
 }
@@ -44,6 +49,12 @@ suite! {
         nested_code_marks_only_inside_a_section,
         counters_of_the_departed_are_kept,
         two_domains_are_independent;
+    limits:
+        try_wait_never_blocks,
+        a_timed_wait_gives_up,
+        a_timed_wait_is_woken_by_the_finish,
+        giving_up_races_with_finishing,
+        a_timed_wait_reports_a_foreign_word;
     model:
         agrees_with_the_model;
     misuse:

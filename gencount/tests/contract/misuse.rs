@@ -4,29 +4,32 @@ use std::sync::Arc;
 
 use gencount::{Domain, GenerationWord, Hosted, Implementation, JoinError, Slot};
 
-use crate::support::{domain, panic_of};
+use crate::support::{begin_apart, domain, panic_of, watermark};
 
 pub(crate) fn sections_do_not_nest(implementation: Implementation) {
     let domain = domain(implementation);
     let participant = domain.join();
-    let section = participant.begin();
+    let word = GenerationWord::new();
+    let section = begin_apart(&participant, &word);
     let message = panic_of(|| {
         participant.begin_raw();
     });
     assert!(message.contains("sections do not nest"), "{message}");
     drop(section);
     assert_eq!(participant.begin_raw(), 2);
+    participant.mark(&word);
     participant.finish_raw();
-    assert_eq!(domain.watermark(), 2);
+    assert_eq!(watermark(&domain, &word), 2);
 }
 
 pub(crate) fn finish_needs_a_section(implementation: Implementation) {
     let domain = domain(implementation);
     let participant = domain.join();
     assert!(panic_of(|| participant.finish_raw()).contains("no section is open"));
-    drop(participant.begin());
+    let word = GenerationWord::new();
+    participant.begin().mark(&word);
     assert!(panic_of(|| participant.finish_raw()).contains("no section is open"));
-    assert_eq!(domain.watermark(), 1);
+    assert_eq!(watermark(&domain, &word), 1);
 }
 
 pub(crate) fn wait_inside_a_section_panics_in_debug_builds(implementation: Implementation) {
@@ -46,7 +49,8 @@ pub(crate) fn a_second_thread_is_refused(implementation: Implementation) {
     let domain = domain(implementation);
     // A participant can be shared, as part of something that is.
     let participant = Arc::new(domain.join());
-    let section = participant.begin();
+    let word = GenerationWord::new();
+    let section = begin_apart(&participant, &word);
     let from_another_thread = |body: fn(&gencount::Participant<Hosted>)| {
         let participant = participant.clone();
         std::thread::spawn(move || panic_of(|| body(&participant))).join().unwrap()
@@ -62,7 +66,7 @@ pub(crate) fn a_second_thread_is_refused(implementation: Implementation) {
     }
     assert_eq!(participant.generation(), Some(1));
     drop(section);
-    assert_eq!(domain.watermark(), 1);
+    assert_eq!(watermark(&domain, &word), 1);
 }
 
 pub(crate) fn unbinding_hands_a_participant_over(implementation: Implementation) {
@@ -71,7 +75,9 @@ pub(crate) fn unbinding_hands_a_participant_over(implementation: Implementation)
     for expected in 1..=6 {
         let shared = participant.clone();
         std::thread::spawn(move || {
-            assert_eq!(shared.begin().generation(), expected);
+            let word = GenerationWord::new();
+            drop(begin_apart(&shared, &word));
+            assert_eq!(word.get(), expected);
             shared.unbind();
         })
         .join()
@@ -95,7 +101,7 @@ pub(crate) fn a_foreign_word_is_reported(implementation: Implementation) {
     drop(one.begin());
     let word = GenerationWord::new();
     for _ in 0..3 {
-        other.begin().mark(&word);
+        drop(begin_apart(&other, &word));
     }
     let message = panic_of(|| one.wait(&word));
     assert!(message.contains("generation 3 was never issued by this domain"), "{message}");
@@ -114,7 +120,11 @@ pub(crate) fn a_forgotten_section_ends_with_its_participant(implementation: Impl
     std::mem::forget(section);
     assert!(participant.in_section());
     assert!(!domain.is_complete(&word));
+    // The next begin or, in debug builds, wait reports it; and so do the counters in the end.
+    assert!(panic_of(|| drop(participant.begin())).contains("its guard was forgotten"));
+    assert_eq!(domain.counters().di_forgotten, 0);
     drop(participant);
+    assert_eq!(domain.counters().di_forgotten, 1);
     assert!(domain.is_complete(&word));
     assert_eq!(domain.join().begin().generation(), 2);
 }
@@ -122,12 +132,21 @@ pub(crate) fn a_forgotten_section_ends_with_its_participant(implementation: Impl
 pub(crate) fn a_guard_outlived_by_its_section_does_no_harm(implementation: Implementation) {
     let domain = domain(implementation);
     let participant = domain.join();
+    let word = GenerationWord::new();
     let stale = participant.begin();
+    stale.mark(&word);
     participant.finish_raw();
     let current = participant.begin_raw();
+    if cfg!(debug_assertions) {
+        assert!(panic_of(|| stale.mark(&word)).contains("finished already"));
+    }
     drop(stale);
     assert_eq!(participant.generation(), Some(current));
-    assert_eq!(domain.watermark(), 1);
+    // With `sharded` the two share their generation, so this also waits for the second one.
+    let expected = if implementation == Implementation::Sharded { 0 } else { 1 };
+    assert_eq!(watermark(&domain, &word), expected);
+    participant.finish_raw();
+    assert!(domain.is_complete(&word));
 }
 
 pub(crate) fn a_static_slot_serves_one_participant_of_one_domain(implementation: Implementation) {
@@ -138,11 +157,12 @@ pub(crate) fn a_static_slot_serves_one_participant_of_one_domain(implementation:
     let first = here.join_with(&slots[0]).unwrap();
     assert_eq!(here.join_with(&slots[0]).unwrap_err(), JoinError::SlotTaken);
     let second = here.join_with(&slots[1]).unwrap();
-    let (one, two) = (first.begin(), second.begin());
+    let word = GenerationWord::new();
+    let (one, two) = (begin_apart(&first, &word), begin_apart(&second, &word));
     drop(one);
-    assert_eq!(here.watermark(), 1);
+    assert_eq!(watermark(here, &word), 1);
     drop(two);
-    assert_eq!(here.watermark(), 2);
+    assert_eq!(watermark(here, &word), 2);
     drop(first);
     assert_eq!(there.join_with(&slots[0]).unwrap_err(), JoinError::ForeignSlot);
     assert_eq!(here.join_with(&slots[0]).unwrap().begin().generation(), 3);

@@ -31,16 +31,49 @@ fn action() -> impl Strategy<Value = Action> {
 /// What the contract says, with everything in plain sight.
 #[derive(Default)]
 struct Model {
-    issued: u64,
+    /// `sharded`: sections share the clock's value, and those who ask move it and the watermark.
+    sharded: bool,
+    clock: u64,
+    reached: u64,
+    begun: u64,
     open: [Option<u64>; PARTICIPANTS],
     words: [u64; WORDS],
     longest: u64,
 }
 
 impl Model {
+    fn new(implementation: Implementation) -> Self {
+        let sharded = implementation == Implementation::Sharded;
+        Self { sharded, clock: u64::from(sharded), ..Self::default() }
+    }
+
+    fn begin(&mut self, at: usize) -> u64 {
+        self.begun += 1;
+        self.clock += u64::from(!self.sharded);
+        self.open[at] = Some(self.clock);
+        if !self.sharded {
+            self.longest = self.longest.max(self.open.iter().flatten().count() as u64);
+        }
+        self.clock
+    }
+
     /// All below the oldest open section are finished.
+    fn settled(&self) -> u64 {
+        let last = self.clock - u64::from(self.sharded);
+        self.open.iter().flatten().min().map_or(last, |oldest| last.min(oldest - 1))
+    }
+
     fn watermark(&self) -> u64 {
-        self.open.iter().flatten().min().map_or(self.issued, |oldest| oldest - 1)
+        if self.sharded { self.reached } else { self.settled() }
+    }
+
+    /// Whether the word is complete; asking may move things.
+    fn is_complete(&mut self, word: usize) -> bool {
+        if self.watermark() < self.words[word] && self.sharded {
+            self.clock = self.clock.max(self.words[word] + 1);
+            self.reached = self.reached.max(self.settled());
+        }
+        self.watermark() >= self.words[word]
     }
 }
 
@@ -50,17 +83,14 @@ pub(crate) fn agrees_with_the_model(implementation: Implementation) {
         let domain = domain(implementation);
         let mut participants: Vec<_> = (0..PARTICIPANTS).map(|_| domain.join()).collect();
         let words: [GenerationWord; WORDS] = Default::default();
-        let mut model = Model::default();
+        let mut model = Model::new(implementation);
         let mut waits = 0;
         for action in actions {
             match action {
                 Action::Toggle(at) => match model.open[at].take() {
                     Some(_) => participants[at].finish_raw(),
                     None => {
-                        model.issued += 1;
-                        model.open[at] = Some(model.issued);
-                        model.longest = model.longest.max(model.open.iter().flatten().count() as u64);
-                        prop_assert_eq!(participants[at].begin_raw(), model.issued);
+                        prop_assert_eq!(participants[at].begin_raw(), model.begin(at));
                     }
                 },
                 Action::Mark(at, word) => {
@@ -76,7 +106,7 @@ pub(crate) fn agrees_with_the_model(implementation: Implementation) {
                     participants.insert(at, domain.join());
                 }
                 Action::Wait(at, word) => {
-                    if model.open[at].is_none() && model.watermark() >= model.words[word] {
+                    if model.open[at].is_none() && model.is_complete(word) {
                         participants[at].wait(&words[word]);
                         waits += 1;
                     }
@@ -86,13 +116,14 @@ pub(crate) fn agrees_with_the_model(implementation: Implementation) {
             for (participant, open) in participants.iter().zip(&model.open) {
                 prop_assert_eq!(participant.generation(), *open);
             }
-            for (word, &marked) in words.iter().zip(&model.words) {
-                prop_assert_eq!(word.get(), marked);
-                prop_assert_eq!(domain.is_complete(word), marked <= model.watermark());
+            for (at, word) in words.iter().enumerate() {
+                prop_assert_eq!(word.get(), model.words[at]);
+                prop_assert_eq!(domain.is_complete(word), model.is_complete(at));
             }
+            prop_assert_eq!(domain.watermark(), model.watermark());
         }
         let counters = domain.counters();
-        prop_assert_eq!(counters.di_blocks, model.issued);
+        prop_assert_eq!(counters.di_blocks, model.begun);
         prop_assert_eq!(counters.di_wait_calls, waits);
         prop_assert_eq!(counters.invl_wait, 0);
         prop_assert_eq!(counters.invl_max_qlen, model.longest);

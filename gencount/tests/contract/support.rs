@@ -3,13 +3,33 @@
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use gencount::{Domain, Hosted, Implementation};
+use gencount::{Domain, GenerationWord, Hosted, Implementation, Participant, Section};
 
 /// A domain under the hosted scheduler.
 pub(crate) fn domain(implementation: Implementation) -> Arc<Domain<Hosted>> {
     let domain = Arc::new(Domain::new(implementation, Hosted));
     assert_eq!(domain.implementation(), implementation);
     domain
+}
+
+/// Begins a section that marks the word, and whose generation no later section shares: with `sharded` a generation
+/// ends when somebody asks for it.
+pub(crate) fn begin_apart<'a>(
+    participant: &'a Participant<Hosted>,
+    word: &GenerationWord,
+) -> Section<'a, Hosted> {
+    let section = participant.begin();
+    section.mark(word);
+    assert!(!participant.domain().is_complete(word));
+    section
+}
+
+/// The watermark, after it has been brought as far towards the word as it goes: with `sharded` somebody has to ask.
+pub(crate) fn watermark(domain: &Domain<Hosted>, word: &GenerationWord) -> u64 {
+    let complete = domain.is_complete(word);
+    let watermark = domain.watermark();
+    assert_eq!(complete, watermark >= word.get());
+    watermark
 }
 
 /// Runs `body` on a thread of its own and fails if it takes longer than a minute: a lost wake-up shows as a failure,

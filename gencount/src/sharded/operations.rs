@@ -1,0 +1,134 @@
+//! The protocol's steps as one implementation of the contract.
+
+use core::ptr::NonNull;
+
+use turnstile::Scheduler;
+
+use super::protocol::{Clock, Published, Raised, oldest};
+use crate::domain::Domain;
+use crate::fault::Fault;
+use crate::operations::Points;
+use crate::primitive::{AtomicPtr, SeqCst};
+use crate::slot::Slot;
+
+/// The state of a domain that uses this implementation.
+pub(crate) struct State {
+    clock: Clock,
+    /// The slot that was added last; the others hang on it. Slots are never taken off (INV-DI-6).
+    slots: AtomicPtr<Slot>,
+}
+
+impl State {
+    pub(crate) const fn new() -> Self {
+        Self { clock: Clock::new(), slots: AtomicPtr::new(core::ptr::null_mut()) }
+    }
+
+    /// Adds a slot to those that are scanned, before its first section.
+    ///
+    /// # Safety
+    ///
+    /// The caller holds the lock of the domain's pool, has just added the slot to it, and the slot stays alive as long
+    /// as the domain.
+    pub(crate) unsafe fn add(&self, slot: NonNull<Slot>) {
+        // ORD: SeqCst pairs with the load in `scan`: the slot and its link are complete. A scan that misses this store
+        // misses what is published in the slot later, and precedes both in the total order: the argument for
+        // the publication itself covers it.
+        self.slots.store(slot.as_ptr(), SeqCst);
+    }
+
+    /// Every slot of the domain; a scheduling point before each.
+    fn scan(&self, point: impl Fn()) -> impl Iterator<Item = &Published> {
+        point();
+        // ORD: SeqCst pairs with the store in `add`.
+        let mut at = NonNull::new(self.slots.load(SeqCst));
+        core::iter::from_fn(move || {
+            // SAFETY: slots live as long as the domain (INV-DI-6), which `self` is part of.
+            let slot = unsafe { at?.as_ref() };
+            // SAFETY: `next` was written before the slot was added, and never again.
+            at = unsafe { (*slot.membership.get()).next };
+            point();
+            Some(&slot.shared.published)
+        })
+    }
+}
+
+/// # Safety
+///
+/// As [`Operations::begin`](crate::operations::Operations::begin).
+pub(crate) unsafe fn begin<S: Scheduler>(domain: &Domain<S>, slot: &Slot) -> u64 {
+    let clock = &domain.sharded.clock;
+    domain.point();
+    let reading = clock.first_reading();
+    domain.point();
+    clock.publish(&slot.shared.published, reading);
+    domain.point();
+    if domain.omits(Fault::FirstReading) {
+        return reading;
+    }
+    clock.second_reading()
+}
+
+/// # Safety
+///
+/// As [`Operations::finish`](crate::operations::Operations::finish).
+pub(crate) unsafe fn finish<S: Scheduler>(domain: &Domain<S>, slot: &Slot) {
+    domain.point();
+    slot.shared.published.close();
+    domain.point();
+    if domain.waiters.any_after_seqcst() && !domain.omits(Fault::FinishBlind) {
+        wake(domain);
+    }
+}
+
+/// What a finish does that has seen waiters.
+#[cold]
+fn wake<S: Scheduler>(domain: &Domain<S>) {
+    if !domain.omits(Fault::FinishDoesNotSettle) {
+        settle(domain, Points::Reached);
+    }
+    domain.point();
+    domain.wake_reached();
+}
+
+pub(crate) fn watermark<S: Scheduler>(domain: &Domain<S>) -> u64 {
+    domain.sharded.clock.watermark()
+}
+
+/// Raises the watermark as far as the slots allow; the clock stays where it is.
+fn settle<S: Scheduler>(domain: &Domain<S>, points: Points) -> bool {
+    let point = || {
+        if points == Points::Reached {
+            domain.point();
+        }
+    };
+    let clock = &domain.sharded.clock;
+    point();
+    let mut limit = clock.limit();
+    if domain.omits(Fault::NotRaised) {
+        limit += 1;
+    }
+    let limit = oldest(limit, domain.sharded.scan(point));
+    point();
+    clock.advance(limit)
+}
+
+pub(crate) fn complete<S: Scheduler>(domain: &Domain<S>, target: u64, points: Points) -> bool {
+    if points == Points::Reached {
+        domain.point();
+    }
+    let raised =
+        if domain.omits(Fault::NotRaised) { Raised::Past } else { domain.sharded.clock.raise(target) };
+    raised == Raised::Past && settle(domain, points)
+}
+
+#[cold]
+pub(crate) fn reached<S: Scheduler>(domain: &Domain<S>, target: u64) -> bool {
+    if complete(domain, target, Points::Reached) {
+        domain.wake_as_helper(crate::waiting::Helper::FirstWalk);
+    }
+    watermark(domain) >= target
+}
+
+pub(crate) fn may_be_issued<S: Scheduler>(domain: &Domain<S>, target: u64) -> bool {
+    domain.sharded.clock.has_issued(target)
+}
