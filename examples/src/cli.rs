@@ -105,6 +105,8 @@ enum Di {
     Locked,
     /// A lock-free queue.
     Lockfree,
+    /// A line for each participant, scanned by those who wait
+    Sharded,
 }
 
 impl Di {
@@ -113,6 +115,7 @@ impl Di {
             Self::Auto => None,
             Self::Locked => Some(Implementation::Locked),
             Self::Lockfree => Some(Implementation::Lockfree),
+            Self::Sharded => Some(Implementation::Sharded),
         }
     }
 }

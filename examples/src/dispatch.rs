@@ -15,11 +15,14 @@ pub fn describe() -> Result<String, Error> {
         let mark = if implementation == choice.implementation() { "->" } else { "  " };
         let needs = match implementation {
             Implementation::Locked => "a list under a mutex; runs everywhere",
+            Implementation::Sharded => {
+                "a line for each participant, scanned by those who wait; runs everywhere"
+            }
             _ => "a lock-free queue; needs a 16-byte compare-exchange (CMPXCHG16B)",
         };
         out += &format!("  {mark} {:<9} {needs}\n", implementation.name());
     }
-    out += &format!("  override: set {} to locked or lockfree, or give --di\n", dispatch::VARIABLE);
+    out += &format!("  override: set {} to locked, lockfree or sharded, or give --di\n", dispatch::VARIABLE);
     Ok(out)
 }
 

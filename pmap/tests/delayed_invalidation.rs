@@ -11,7 +11,7 @@ use unmap_race::play;
 
 /// Plays the scene with some seeds and each implementation, and hands each report to `judge`.
 fn with_every_seed(rounds: u64, mutation: Option<Mutation>, judge: impl Fn(&Report, &str)) {
-    for di in [Implementation::Locked, Implementation::Lockfree] {
+    for di in Implementation::ALL {
         for seed in 0..12 {
             let report = play(seed, di, rounds, |system| system.set_mutation(mutation));
             judge(&report, &format!("{di}, seed {seed}: {:?}", report.first_failures));

@@ -90,7 +90,7 @@ fn fault_in(
 
 #[test]
 fn cpus_in_parallel_keep_every_guarantee() {
-    for (seed, di) in [(1, Implementation::Locked), (2, Implementation::Lockfree)] {
+    for (seed, di) in (1..).zip(Implementation::ALL) {
         let adversary = Adversary { pause_one_in: 256, ..Adversary::fierce() };
         let system = system(Config { cpus: CPUS, frames: 512, seed, di, adversary, ..Config::default() });
         let machine = system.machine();

@@ -87,6 +87,7 @@ fn every_way_to_run_it_is_clean() {
     let file = file.to_str().unwrap();
     for args in [
         &["--di", "locked", "--cpus", "4"][..],
+        &["--di", "sharded", "--cpus", "6"],
         &["--di", "lockfree", "--cpus", "8", "--seed", "7"],
         &["--frames", "60%", "--cpus", "4"],
         &["--frames", "40%"],

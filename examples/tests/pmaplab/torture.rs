@@ -13,6 +13,7 @@ fn nothing_is_found_where_nothing_is_wrong() {
     for args in [
         &["--seconds", "2", "--cpus", "4", "--seed", "11"][..],
         &["--seconds", "2", "--cpus", "8", "--seed", "12", "--di", "locked"],
+        &["--seconds", "2", "--cpus", "4", "--seed", "13", "--di", "sharded"],
         &["--steps", "400", "--cpus", "3", "--seed", "13", "--deterministic"],
     ] {
         let out = torture(args);
