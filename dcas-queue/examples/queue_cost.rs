@@ -1,6 +1,6 @@
 //! What an append and its remove cost on this machine: alone, behind open sections, and with threads at once.
 //!
-//! `cargo run --release -p dcas-queue --example cost`
+//! `cargo run --release -p dcas-queue --example queue_cost`
 
 use std::num::NonZeroU64;
 use std::thread;

@@ -1,4 +1,4 @@
-//! What a section and a wait cost: `cargo run --release -p gencount --example cost [part of a row's name]`.
+//! What a section and a wait cost: `cargo run --release -p gencount --example section_cost [part of a row's name]`.
 //!
 //! Runs are interleaved and the median of each row is printed, in nanoseconds per operation; with several threads, time
 //! multiplied by the cores that ran, divided by the operations of all threads.
