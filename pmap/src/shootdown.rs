@@ -129,7 +129,7 @@ impl core::fmt::Debug for Shootdowns {
 }
 
 impl Shootdowns {
-    /// State with no CPU active and nothing requested. About 256 KiB: place it in a static or a box.
+    /// State with no CPU active and nothing requested. About 128 KiB: place it in a static or a box.
     #[must_use]
     pub const fn new() -> Self {
         Self {

@@ -228,13 +228,21 @@ enum Waiter {
     Parked,
 }
 
-/// The first thread is frozen at the `point`-th scheduling point of its finish, while the second waits for its section;
-/// once it is frozen, the third thread opens a section of its own.
-fn frozen(fault: Fault, waiter: Waiter, seed: u64, point: u64) -> Outcome {
+/// What the threads of a scene do.
+type Bodies = Vec<Box<dyn FnOnce() + Send>>;
+
+/// The first two threads of a scene with three: the first is frozen at the `point`-th scheduling point of its finish,
+/// while the second waits for its section, which has marked the page.
+fn frozen_and_waiter(
+    fault: Fault,
+    waiter: Waiter,
+    seed: u64,
+    point: u64,
+) -> (Arc<Steps>, Arc<Steady>, Arc<Page>, Bodies) {
     let steps = Steps::new(seed, 3);
     let domain = domain(Implementation::Lockfree, fault, &steps);
     let page = Arc::new(Page::default());
-    let mut bodies: Vec<Box<dyn FnOnce() + Send>> = Vec::new();
+    let mut bodies: Bodies = Vec::new();
     {
         let (domain, page, steps) = (domain.clone(), page.clone(), steps.clone());
         bodies.push(Box::new(move || {
@@ -257,6 +265,13 @@ fn frozen(fault: Fault, waiter: Waiter, seed: u64, point: u64) -> Outcome {
             participant.wait(&page.word);
         }));
     }
+    (steps, domain, page, bodies)
+}
+
+/// The first thread is frozen at the `point`-th scheduling point of its finish, while the second waits for its section;
+/// once it is frozen, the third thread opens a section of its own.
+fn frozen(fault: Fault, waiter: Waiter, seed: u64, point: u64) -> Outcome {
+    let (steps, domain, _, mut bodies) = frozen_and_waiter(fault, waiter, seed, point);
     {
         let steps = steps.clone();
         bodies.push(Box::new(move || {
@@ -299,33 +314,8 @@ fn without_the_helpers_look_a_stopped_finish_holds_its_waiters_up() {
 /// The first thread is frozen between mark and unlink while the second is parked on its section; the third, a second
 /// waiter, is the only one that can complete the removal. If `early`, it starts to wait before the freeze.
 fn frozen_with_two_waiters(fault: Fault, early: bool, seed: u64) -> Outcome {
-    let steps = Steps::new(seed, 3);
-    let domain = domain(Implementation::Lockfree, fault, &steps);
-    let page = Arc::new(Page::default());
-    let mut bodies: Vec<Box<dyn FnOnce() + Send>> = Vec::new();
-    {
-        let (domain, page, steps) = (domain.clone(), page.clone(), steps.clone());
-        bodies.push(Box::new(move || {
-            let participant = domain.join();
-            page.word.raise(participant.begin_raw());
-            while domain.parked() == 0 {
-                domain.point();
-            }
-            // The point after the mark.
-            steps.freeze(0, steps.points(0) + 2);
-            participant.finish_raw();
-        }));
-    }
-    {
-        let (domain, page) = (domain.clone(), page.clone());
-        bodies.push(Box::new(move || {
-            let participant = domain.join();
-            while page.word.get() == 0 {
-                domain.point();
-            }
-            participant.wait(&page.word);
-        }));
-    }
+    // The second point is the one after the mark.
+    let (steps, domain, page, mut bodies) = frozen_and_waiter(fault, Waiter::Parked, seed, 2);
     {
         let steps = steps.clone();
         bodies.push(Box::new(move || {
