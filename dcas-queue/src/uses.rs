@@ -6,8 +6,9 @@
 //!
 //! # The oldest active snapshot
 //! A multi-version store keeps old versions of a row as long as a transaction may still read them. A transaction that
-//! holds the ticket `t` reads what was committed before it began; so a version that was superseded at the number `s` can go as
-//! soon as all transactions up to `s` have ended. The garbage collector asks once per sweep, and that costs one load.
+//! holds the ticket `t` reads what was committed before it began. A commit takes a number of its own at that moment, under the lock of the
+//! versions, so whoever may still read the version that it supersedes has a smaller number; that version can go as
+//! soon as all transactions up to the commit's number have ended. The garbage collector asks once per sweep, and that costs one load.
 //!
 //! ```
 //! use std::collections::BTreeMap;
@@ -17,7 +18,7 @@
 //!
 //! static TRANSACTIONS: Tracker = Tracker::new(0);
 //!
-//! /// Versions that were replaced, by the number of the transaction that did so.
+//! /// Versions that were replaced, by the number of the commit that did so.
 //! static SUPERSEDED: Mutex<BTreeMap<u64, &str>> = Mutex::new(BTreeMap::new());
 //!
 //! fn sweep() -> Vec<&'static str> {
@@ -28,11 +29,13 @@
 //!
 //! # fn main() -> Result<(), dcas_queue::Overflow> {
 //! let report = TRANSACTIONS.append(ONE)?;
-//! let update = TRANSACTIONS.append(ONE)?;
-//! SUPERSEDED.lock().expect("no panic").insert(update.end(), "the old balance");
-//! drop(update);
+//! {
+//!     let mut superseded = SUPERSEDED.lock().expect("no panic");
+//!     let commit = TRANSACTIONS.append(ONE)?;
+//!     superseded.insert(commit.end(), "the old balance");
+//! }
 //!
-//! // The report began before the update and may still read the old balance.
+//! // The report began before the commit and may still read the old balance.
 //! assert!(sweep().is_empty());
 //! drop(report);
 //! assert_eq!(sweep(), ["the old balance"]);
