@@ -3,30 +3,35 @@
 //! The switches exist only with the feature `mutations`, which no build of the library for use turns on;
 //! without it every query is a constant `false` and the checks vanish.
 
-use crate::cpuset::CpuSet;
+macro_rules! mutations {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
+        /// A safety mechanism that can be switched off.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub enum Mutation {
+            $($(#[$doc])* $variant,)*
+        }
 
-/// A safety mechanism that can be switched off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Mutation {
-    /// `remove_all` and `remove_write` do not wait for other threads' delayed invalidations.
-    NoDiWait,
-    /// Every 16th shootdown forgets one of its targets.
-    ForgetShootdown,
+        impl Mutation {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// The name used on command lines.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+        }
+    };
 }
 
-impl Mutation {
-    /// All of them.
-    pub const ALL: [Self; 2] = [Self::NoDiWait, Self::ForgetShootdown];
-
-    /// The name used on command lines.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::NoDiWait => "no-di-wait",
-            Self::ForgetShootdown => "forget-shootdown",
-        }
-    }
+mutations! {
+    /// `remove_all` and `remove_write` do not wait for other threads' delayed invalidations.
+    NoDiWait = "no-di-wait",
+    /// Every 16th shootdown forgets one of its targets.
+    ForgetShootdown = "forget-shootdown",
 }
 
 impl core::fmt::Display for Mutation {
@@ -52,7 +57,7 @@ impl core::str::FromStr for Mutation {
     type Err = UnknownMutation;
 
     fn from_str(name: &str) -> Result<Self, UnknownMutation> {
-        Self::ALL.into_iter().find(|m| m.name() == name).ok_or(UnknownMutation)
+        Self::ALL.iter().copied().find(|m| m.name() == name).ok_or(UnknownMutation)
     }
 }
 
@@ -64,7 +69,8 @@ pub const fn available() -> bool {
 
 #[cfg(feature = "mutations")]
 mod switch {
-    use super::{CpuSet, Mutation};
+    use super::Mutation;
+    use crate::cpuset::CpuSet;
     use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
     /// The mutation in force in one system, if any.
@@ -75,8 +81,8 @@ mod switch {
     }
 
     impl Switch {
-        pub(crate) fn new() -> Self {
-            Self::default()
+        pub(crate) const fn new() -> Self {
+            Self { chosen: AtomicU8::new(0), shootdowns: AtomicU64::new(0) }
         }
 
         pub(crate) fn set(&self, mutation: Option<Mutation>) {
@@ -85,13 +91,10 @@ mod switch {
             self.chosen.store(code, Ordering::Relaxed);
         }
 
-        fn is(&self, mutation: Mutation) -> bool {
+        /// Whether the mechanism is switched off.
+        pub(crate) fn is(&self, mutation: Mutation) -> bool {
             // ORD: Relaxed; as in `set`.
             self.chosen.load(Ordering::Relaxed) == mutation as u8 + 1
-        }
-
-        pub(crate) fn skips_di_wait(&self) -> bool {
-            self.is(Mutation::NoDiWait)
         }
 
         pub(crate) fn forget_shootdown(&self, targets: &mut CpuSet) {
@@ -107,18 +110,19 @@ mod switch {
 
 #[cfg(not(feature = "mutations"))]
 mod switch {
-    use super::CpuSet;
+    use super::Mutation;
+    use crate::cpuset::CpuSet;
 
     /// Nothing can be switched off in this build.
     pub(crate) struct Switch;
 
     impl Switch {
-        pub(crate) fn new() -> Self {
+        pub(crate) const fn new() -> Self {
             Self
         }
 
         #[inline(always)]
-        pub(crate) const fn skips_di_wait(&self) -> bool {
+        pub(crate) const fn is(&self, _mutation: Mutation) -> bool {
             false
         }
 

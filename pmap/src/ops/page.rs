@@ -8,6 +8,7 @@ use crate::entry::{ACCESSED, DIRTY, WRITABLE};
 use crate::error::StillMapped;
 use crate::flush::{Freed, Gather};
 use crate::machine::{Guarantee, Machine};
+use crate::mutation::Mutation;
 use crate::record::PageRecord;
 use crate::shootdown::Invalidation;
 use crate::system::System;
@@ -128,7 +129,7 @@ impl<M: Machine> System<M> {
 
     /// Waits until every DI section that marked the page has finished its flushes.
     fn wait_for_invalidations(&self, page: &PageRecord) {
-        if !self.mutation().skips_di_wait() {
+        if !self.mutation().is(Mutation::NoDiWait) {
             self.machine().participant().wait(self.pv_locks().word(page.frame()));
         }
     }
