@@ -5,7 +5,7 @@ use core::ptr::NonNull;
 
 use crossbeam_utils::CachePadded;
 use lock_api::Mutex;
-use turnstile::{Scheduler, Turnstiles};
+use turnstile::TableScheduler;
 
 #[cfg(feature = "alloc")]
 use alloc::{boxed::Box, sync::Arc};
@@ -47,7 +47,7 @@ use crate::word::GenerationWord;
 /// assert!(domain.is_complete(&word));
 /// # }
 /// ```
-pub struct Domain<S: Scheduler> {
+pub struct Domain<S: TableScheduler> {
     pub(crate) operations: Operations<S>,
     implementation: Implementation,
     /// The state of [`Implementation::Lockfree`].
@@ -56,17 +56,15 @@ pub struct Domain<S: Scheduler> {
     pub(crate) locked: CachePadded<locked::List<S::RawLock>>,
     /// The state of [`Implementation::Sharded`], on lines of its own.
     pub(crate) sharded: sharded::State,
-    /// How many wait or are about to; the waiters also block on its address.
+    /// How many wait or are about to; its address is the one that they wait at.
     pub(crate) waiters: CachePadded<WaiterCount>,
-    pub(crate) turnstiles: Turnstiles<S, 1>,
-    #[cfg(feature = "std")]
-    pub(crate) timed: crate::timed::Timed,
+    scheduler: S,
     pool: Mutex<S::RawLock, Pool>,
     #[cfg(all(test, feature = "std"))]
     pub(crate) fault: Fault,
 }
 
-impl<S: Scheduler> Domain<S> {
+impl<S: TableScheduler> Domain<S> {
     /// A domain with no participants, whose watermark is 0.
     ///
     /// [`Implementation::Lockfree`] works on every CPU; without CMPXCHG16B it is not lock-free (see
@@ -80,9 +78,7 @@ impl<S: Scheduler> Domain<S> {
             locked: CachePadded::new(locked::List::new()),
             sharded: sharded::State::new(),
             waiters: CachePadded::new(WaiterCount::new()),
-            turnstiles: Turnstiles::new(scheduler),
-            #[cfg(feature = "std")]
-            timed: crate::timed::Timed::new(),
+            scheduler,
             pool: Mutex::new(Pool::new()),
             #[cfg(all(test, feature = "std"))]
             fault: Fault::None,
@@ -105,11 +101,11 @@ impl<S: Scheduler> Domain<S> {
         self.implementation
     }
 
-    /// The scheduler that this domain parks and wakes threads with.
+    /// The scheduler in whose [table](TableScheduler::table) this domain's waiters wait.
     #[inline]
     #[must_use]
     pub fn scheduler(&self) -> &S {
-        self.turnstiles.scheduler()
+        &self.scheduler
     }
 
     /// The watermark: every section of this generation or an earlier one has finished, and all that it did
@@ -267,7 +263,7 @@ impl<S: Scheduler> Domain<S> {
     }
 }
 
-impl<S: Scheduler> fmt::Debug for Domain<S> {
+impl<S: TableScheduler> fmt::Debug for Domain<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Domain")
             .field("implementation", &self.implementation)

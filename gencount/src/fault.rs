@@ -7,7 +7,7 @@ pub(crate) enum Fault {
     /// Nothing is left out.
     #[cfg(all(test, feature = "std"))]
     None,
-    /// A waiter queues without looking again under the chain lock.
+    /// A waiter queues without looking again under the table's lock.
     NoRecheck,
     /// A waiter does not register in the waiter count.
     WaiterUnregistered,

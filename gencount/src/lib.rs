@@ -47,6 +47,8 @@ mod fault;
 #[cfg(not(gencount_loom))]
 mod implementation;
 #[cfg(not(gencount_loom))]
+mod limit;
+#[cfg(not(gencount_loom))]
 mod locked;
 #[cfg(not(gencount_loom))]
 mod lockfree;
@@ -60,8 +62,6 @@ mod primitive;
 mod sharded;
 #[cfg(not(gencount_loom))]
 mod slot;
-#[cfg(all(feature = "std", not(gencount_loom)))]
-mod timed;
 mod waiters;
 #[cfg(not(gencount_loom))]
 mod waiting;
@@ -87,7 +87,7 @@ pub use slot::Slot;
 #[cfg(all(feature = "std", not(gencount_loom)))]
 pub use turnstile::Hosted;
 #[cfg(not(gencount_loom))]
-pub use turnstile::{Priority, Scheduler, ThreadId};
+pub use turnstile::{Deadlock, PiTurnstiles, Priority, Scheduler, TableScheduler, ThreadId};
 #[cfg(not(gencount_loom))]
 pub use word::GenerationWord;
 

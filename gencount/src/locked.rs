@@ -15,7 +15,7 @@
 use core::ptr::NonNull;
 
 use lock_api::Mutex;
-use turnstile::Scheduler;
+use turnstile::TableScheduler;
 
 use crate::domain::Domain;
 use crate::operations::Points;
@@ -60,7 +60,7 @@ impl<R: lock_api::RawMutex> List<R> {
 /// # Safety
 ///
 /// As [`Operations::begin`](crate::operations::Operations::begin).
-pub(crate) unsafe fn begin<S: Scheduler>(domain: &Domain<S>, slot: &Slot) -> u64 {
+pub(crate) unsafe fn begin<S: TableScheduler>(domain: &Domain<S>, slot: &Slot) -> u64 {
     domain.point();
     let len;
     let generation;
@@ -90,7 +90,7 @@ pub(crate) unsafe fn begin<S: Scheduler>(domain: &Domain<S>, slot: &Slot) -> u64
 /// # Safety
 ///
 /// As [`Operations::finish`](crate::operations::Operations::finish).
-pub(crate) unsafe fn finish<S: Scheduler>(domain: &Domain<S>, slot: &Slot) {
+pub(crate) unsafe fn finish<S: TableScheduler>(domain: &Domain<S>, slot: &Slot) {
     domain.point();
     let wake;
     {
@@ -122,17 +122,17 @@ pub(crate) unsafe fn finish<S: Scheduler>(domain: &Domain<S>, slot: &Slot) {
     }
 }
 
-pub(crate) fn watermark<S: Scheduler>(domain: &Domain<S>) -> u64 {
+pub(crate) fn watermark<S: TableScheduler>(domain: &Domain<S>) -> u64 {
     // ORD: Acquire pairs with the Release store in `finish` (INV-DI-2).
     domain.locked.watermark.load(Acquire)
 }
 
 /// Nothing is ever left half-done behind a mutex.
-pub(crate) fn complete<S: Scheduler>(_: &Domain<S>, _: u64, _: Points) -> bool {
+pub(crate) fn complete<S: TableScheduler>(_: &Domain<S>, _: u64, _: Points) -> bool {
     false
 }
 
-pub(crate) fn may_be_issued<S: Scheduler>(domain: &Domain<S>, target: u64) -> bool {
+pub(crate) fn may_be_issued<S: TableScheduler>(domain: &Domain<S>, target: u64) -> bool {
     let idle = domain.locked.inner.lock().newest.is_none();
     // In this order: with nothing open, the watermark is the largest generation ever issued (INV-DI-3).
     !idle || watermark(domain) >= target

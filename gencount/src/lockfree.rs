@@ -14,7 +14,7 @@ use core::cell::Cell;
 use core::num::NonZeroU64;
 
 use dcas_queue::{Observer, Operation, Step};
-use turnstile::Scheduler;
+use turnstile::{Scheduler, TableScheduler};
 
 use crate::domain::Domain;
 use crate::fault::Fault;
@@ -79,7 +79,7 @@ impl<S: Scheduler> Observer for Watch<'_, S> {
 /// # Safety
 ///
 /// As [`Operations::begin`](crate::operations::Operations::begin).
-pub(crate) unsafe fn begin<S: Scheduler>(domain: &Domain<S>, slot: &Slot) -> u64 {
+pub(crate) unsafe fn begin<S: TableScheduler>(domain: &Domain<S>, slot: &Slot) -> u64 {
     let watch = Watch::new(domain.scheduler(), Points::Reached);
     // SAFETY: every node of this queue lies in a slot of this domain, which outlives all walks, and serves no other
     // domain (INV-DI-6); the slot is the caller's alone, and its node is idle, for no section is open in it.
@@ -98,7 +98,7 @@ pub(crate) unsafe fn begin<S: Scheduler>(domain: &Domain<S>, slot: &Slot) -> u64
 /// # Safety
 ///
 /// As [`Operations::finish`](crate::operations::Operations::finish).
-pub(crate) unsafe fn finish<S: Scheduler>(domain: &Domain<S>, slot: &Slot) {
+pub(crate) unsafe fn finish<S: TableScheduler>(domain: &Domain<S>, slot: &Slot) {
     let watch = Watch::new(domain.scheduler(), Points::Reached);
     // SAFETY: as in `begin`; and the node is in the queue, for the slot's section is open.
     let _ = unsafe { domain.lockfree.remove(&slot.shared.node, &watch) };
@@ -112,17 +112,17 @@ pub(crate) unsafe fn finish<S: Scheduler>(domain: &Domain<S>, slot: &Slot) {
     }
 }
 
-pub(crate) fn watermark<S: Scheduler>(domain: &Domain<S>) -> u64 {
+pub(crate) fn watermark<S: TableScheduler>(domain: &Domain<S>) -> u64 {
     domain.lockfree.watermark()
 }
 
-pub(crate) fn complete<S: Scheduler>(domain: &Domain<S>, _: u64, points: Points) -> bool {
+pub(crate) fn complete<S: TableScheduler>(domain: &Domain<S>, _: u64, points: Points) -> bool {
     let watch = Watch::new(domain.scheduler(), points);
     // SAFETY: as in `begin`.
     unsafe { domain.lockfree.complete_removals(&watch) }
 }
 
-pub(crate) fn may_be_issued<S: Scheduler>(domain: &Domain<S>, target: u64) -> bool {
+pub(crate) fn may_be_issued<S: TableScheduler>(domain: &Domain<S>, target: u64) -> bool {
     let idle = domain.lockfree.is_empty();
     // In this order: with nothing open, the watermark is the largest generation ever issued (INV-DI-3).
     !idle || watermark(domain) >= target

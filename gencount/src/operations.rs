@@ -3,7 +3,7 @@
 //! A domain copies its implementation's table when it is made, so every operation is one indirect call whose target
 //! never changes: the branch predictor knows it after the first.
 
-use turnstile::Scheduler;
+use turnstile::TableScheduler;
 
 use crate::domain::Domain;
 use crate::implementation::Implementation;
@@ -18,7 +18,7 @@ pub(crate) enum Points {
 }
 
 /// One implementation of the contract.
-pub(crate) struct Operations<S: Scheduler> {
+pub(crate) struct Operations<S: TableScheduler> {
     /// Opens a section and returns its generation.
     ///
     /// # Safety
@@ -45,7 +45,7 @@ pub(crate) struct Operations<S: Scheduler> {
     pub(crate) may_be_issued: fn(&Domain<S>, u64) -> bool,
 }
 
-impl<S: Scheduler> Operations<S> {
+impl<S: TableScheduler> Operations<S> {
     const LOCKED: Self = Self {
         begin: locked::begin,
         finish: locked::finish,

@@ -4,15 +4,17 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::ptr::NonNull;
 
-use turnstile::Scheduler;
+use turnstile::TableScheduler;
 
 #[cfg(feature = "alloc")]
 use alloc::sync::Arc;
 
 use crate::counters::OwnCounters;
 use crate::domain::Domain;
+use crate::limit::Never;
 use crate::primitive::{Acquire, Relaxed, Release};
 use crate::slot::{BUSY, Slot};
+use crate::waiting::deadlocked;
 use crate::word::GenerationWord;
 
 /// A thread's (or a CPU's) membership in a [`Domain`]: it opens sections, marks words, and waits.
@@ -29,7 +31,7 @@ use crate::word::GenerationWord;
 /// Dropping the participant leaves the domain. A section that is still open then (its guard was forgotten, or
 /// [`begin_raw`](Self::begin_raw) was not answered) is finished, lest others wait for it for ever;
 /// [`Counters::di_forgotten`](crate::Counters::di_forgotten) counts it.
-pub struct Participant<S: Scheduler> {
+pub struct Participant<S: TableScheduler> {
     domain: NonNull<Domain<S>>,
     slot: NonNull<Slot>,
     /// Keeps the domain alive; `None` if it is static.
@@ -39,11 +41,11 @@ pub struct Participant<S: Scheduler> {
 
 // SAFETY: domain and slot are Sync and live at least as long as the participant. What only one thread at a time may do
 // (begin, finish) is checked against the slot's owner.
-unsafe impl<S: Scheduler> Send for Participant<S> {}
+unsafe impl<S: TableScheduler> Send for Participant<S> {}
 // SAFETY: as above.
-unsafe impl<S: Scheduler> Sync for Participant<S> {}
+unsafe impl<S: TableScheduler> Sync for Participant<S> {}
 
-impl<S: Scheduler> Participant<S> {
+impl<S: TableScheduler> Participant<S> {
     /// # Safety
     ///
     /// The slot is of this domain, lives as long as it, and no other participant has it.
@@ -121,7 +123,7 @@ impl<S: Scheduler> Participant<S> {
 
     /// Opens a section, which lasts until the guard is dropped.
     ///
-    /// Blocks on leaf locks only (the list's mutex of `locked`; the lock of the waiters' chain, when somebody waits), so it
+    /// Blocks on leaf locks only (the list's mutex of `locked`; the table's lock, when somebody waits), so it
     /// may be called with other locks held.
     ///
     /// # Panics
@@ -238,7 +240,10 @@ impl<S: Scheduler> Participant<S> {
         let target = self.target_of_wait(word);
         let domain = self.domain();
         if domain.watermark() < target {
-            domain.wait_for(target, self.counters());
+            let waited = domain.wait_for(target, self.counters(), Never);
+            if let Err(deadlock) = waited {
+                deadlocked(target, &deadlock);
+            }
         }
     }
 
@@ -275,7 +280,7 @@ impl<S: Scheduler> Participant<S> {
     }
 }
 
-impl<S: Scheduler> Drop for Participant<S> {
+impl<S: TableScheduler> Drop for Participant<S> {
     fn drop(&mut self) {
         let slot = self.slot();
         if self.generation().is_some() {
@@ -291,7 +296,7 @@ impl<S: Scheduler> Drop for Participant<S> {
     }
 }
 
-impl<S: Scheduler> fmt::Debug for Participant<S> {
+impl<S: TableScheduler> fmt::Debug for Participant<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Participant").field("generation", &self.generation()).finish_non_exhaustive()
     }
@@ -301,7 +306,7 @@ impl<S: Scheduler> fmt::Debug for Participant<S> {
 ///
 /// It stays on the thread that opened it.
 #[must_use = "the section is finished as soon as its guard is dropped"]
-pub struct Section<'a, S: Scheduler> {
+pub struct Section<'a, S: TableScheduler> {
     participant: &'a Participant<S>,
     generation: u64,
     /// Which of the slot's sections this is: generations need not differ.
@@ -309,7 +314,7 @@ pub struct Section<'a, S: Scheduler> {
     _not_send: PhantomData<*mut ()>,
 }
 
-impl<S: Scheduler> Section<'_, S> {
+impl<S: TableScheduler> Section<'_, S> {
     /// Whether this is the section that is open in the slot: not if `finish_raw` closed it.
     #[inline]
     fn is_open(&self) -> bool {
@@ -340,7 +345,7 @@ impl<S: Scheduler> Section<'_, S> {
     }
 }
 
-impl<S: Scheduler> Drop for Section<'_, S> {
+impl<S: TableScheduler> Drop for Section<'_, S> {
     #[inline]
     fn drop(&mut self) {
         if self.is_open() {
@@ -349,7 +354,7 @@ impl<S: Scheduler> Drop for Section<'_, S> {
     }
 }
 
-impl<S: Scheduler> fmt::Debug for Section<'_, S> {
+impl<S: TableScheduler> fmt::Debug for Section<'_, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Section").field("generation", &self.generation).finish()
     }

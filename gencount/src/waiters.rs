@@ -78,7 +78,7 @@ pub(crate) struct Registered<'a>(&'a WaiterCount);
 
 impl Drop for Registered<'_> {
     fn drop(&mut self) {
-        // ORD: Relaxed: one who reads the old count wakes nobody, at the cost of the chain lock.
+        // ORD: Relaxed: one who reads the old count wakes nobody, at the cost of the table's lock.
         self.0.0.fetch_sub(1, Relaxed);
     }
 }

@@ -8,21 +8,22 @@
 //!    in between;
 //! 2. lets a bounded moment pass, for sections are short and parking is not;
 //! 3. registers in the waiter count, then a full fence;
-//! 4. under the chain lock walks once more, reads the watermark, and queues if it is still below;
+//! 4. under the table's lock walks once more, reads the watermark, and queues if it is still below;
 //! 5. parks until it is woken.
 //!
 //! Whoever may have advanced the watermark (every finish, and every other walk that did) makes a full fence, reads
-//! the waiter count, and if it is not 0 takes the chain lock and wakes those whose generation is reached.
+//! the waiter count, and if it is not 0 takes the table's lock and wakes those whose generation is reached.
 //!
 //! # Guarantee
 //!
 //! No wake-up is lost (INV-DI-8), and nobody is woken who would have to go back to sleep. There is no timer.
 
-use turnstile::{Address, Outcome, Queue, Scheduler};
+use turnstile::{Address, Deadlock, Decision, Ending, Queue, TableScheduler};
 
 use crate::counters::OwnCounters;
 use crate::domain::Domain;
 use crate::fault::Fault;
+use crate::limit::Limit;
 use crate::operations::Points;
 
 /// How long a waiter hopes before it registers and parks, in pauses: about the time that parking and being woken
@@ -40,40 +41,59 @@ pub(crate) enum Helper {
     Begin,
     /// A waiter's walk before it registers, or that of somebody who asks without waiting.
     FirstWalk,
-    /// A waiter's walk under the chain lock.
+    /// A waiter's walk under the table's lock.
     Recheck,
 }
 
-impl<S: Scheduler> Domain<S> {
-    /// The slow path of [`Participant::wait`](crate::Participant::wait): `target` was above the watermark.
-    #[cold]
-    pub(crate) fn wait_for(&self, target: u64, counters: &OwnCounters) {
-        if self.reaches_soon(target, counters, || false) {
-            return;
-        }
+/// Ends a wait that cannot return an error, on a cycle.
+#[cold]
+pub(crate) fn deadlocked(target: u64, deadlock: &Deadlock) -> ! {
+    panic!("waiting for generation {target} would never end: {deadlock}")
+}
 
-        let mut parked = false;
-        {
-            self.point();
-            let _registered = (!self.omits(Fault::WaiterUnregistered)).then(|| self.waiters.register());
-            loop {
-                let mut advanced = false;
-                let outcome = self.turnstiles.block(self.wait_address(), Queue::Shared, target, || {
-                    self.omits(Fault::NoRecheck) || self.must_queue(target, &mut advanced)
-                });
-                parked |= outcome == Outcome::Woken;
-                if advanced {
-                    self.wake_as_helper(Helper::Recheck);
-                }
-                self.point();
-                if self.watermark() >= target {
-                    break;
-                }
-            }
+impl<S: TableScheduler> Domain<S> {
+    /// The slow path of every wait whose `target` was above the watermark; false if the limit came first.
+    #[cold]
+    pub(crate) fn wait_for(
+        &self,
+        target: u64,
+        counters: &OwnCounters,
+        limit: impl Limit<S::Threads>,
+    ) -> Result<bool, Deadlock> {
+        let table = self.scheduler().table();
+        if self.reaches_soon(target, counters, || limit.is_past(table)) {
+            return Ok(true);
         }
+        self.point();
+        let mut parked = false;
+        let _registered = (!self.omits(Fault::WaiterUnregistered)).then(|| self.waiters.register());
+        let reached = loop {
+            let mut advanced = false;
+            let mut expired = false;
+            let ending = limit.block(table, self.wait_address(), target, |_| {
+                if !self.omits(Fault::NoRecheck) && !self.must_queue(target, &mut advanced) {
+                    return Decision::Proceed;
+                }
+                expired = limit.is_past(table);
+                if expired { Decision::Proceed } else { Decision::Wait }
+            })?;
+            parked |= ending != Ending::NotBlocked;
+            if advanced {
+                self.wake_as_helper(Helper::Recheck);
+            }
+            self.point();
+            // Cancelled or not: a wait has one condition only.
+            if self.watermark() >= target {
+                break true;
+            }
+            if expired || ending == Ending::TimedOut {
+                break false;
+            }
+        };
         if parked {
             counters.wait_slow.add(1);
         }
+        Ok(reached)
     }
 
     /// What a waiter does before it registers: whether the target is reached, perhaps after a bounded moment, unless
@@ -144,9 +164,11 @@ impl<S: Scheduler> Domain<S> {
     /// Wakes those whose generation is reached.
     #[cold]
     pub(crate) fn wake_reached(&self) {
-        self.turnstiles.wake_where(self.wait_address(), Queue::Shared, |target| target <= self.watermark());
-        #[cfg(feature = "std")]
-        self.timed.wake();
+        self.scheduler().table().locked(|table| {
+            table.wake_where(self.wait_address(), Queue::Shared, usize::MAX, |waiting| {
+                waiting.token <= self.watermark()
+            });
+        });
     }
 
     /// What a walk owes that advanced the watermark on behalf of others.
@@ -161,10 +183,10 @@ impl<S: Scheduler> Domain<S> {
         }
     }
 
-    /// How many are queued on the chain.
+    /// How many are queued.
     #[cfg(all(test, feature = "std"))]
     pub(crate) fn parked(&self) -> usize {
-        self.turnstiles.waiting(self.wait_address(), Queue::Shared)
+        self.scheduler().table().waiting(self.wait_address(), Queue::Shared)
     }
 
     fn wait_address(&self) -> Address {

@@ -2,9 +2,12 @@
 //! the features `std` and `alloc`, and runs without them.
 
 use core::num::NonZeroUsize;
-use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::*};
 
-use gencount::{Domain, GenerationWord, Implementation, JoinError, Priority, Scheduler, Slot, ThreadId};
+use gencount::{
+    Domain, GenerationWord, Implementation, JoinError, PiTurnstiles, Priority, Scheduler, Slot, ThreadId,
+};
+use turnstile::LendingScheduler;
 
 /// A test-and-set spin lock, as a kernel might bring.
 struct Spin(AtomicBool);
@@ -47,11 +50,12 @@ std::thread_local! {
 /// One thread per CPU; parking spins on the CPU's token, as a kernel's idle loop does.
 struct Kernel {
     tokens: [AtomicBool; CPUS],
+    lent: [AtomicU8; CPUS],
 }
 
 impl Kernel {
     const fn new() -> Self {
-        Self { tokens: [const { AtomicBool::new(false) }; CPUS] }
+        Self { tokens: [const { AtomicBool::new(false) }; CPUS], lent: [const { AtomicU8::new(0) }; CPUS] }
     }
 }
 
@@ -64,8 +68,9 @@ unsafe impl Scheduler for Kernel {
         ThreadId::new(NonZeroUsize::new(CPU.get()).expect("a thread that plays a CPU"))
     }
 
-    fn priority(&self, _: ThreadId) -> Priority {
-        Priority::NORMAL
+    fn priority(&self, thread: ThreadId) -> Priority {
+        let lent = Priority::new(self.lent[thread.get().get() - 1].load(Relaxed));
+        self.own_priority(thread).max(lent)
     }
 
     fn park(&self) {
@@ -79,8 +84,27 @@ unsafe impl Scheduler for Kernel {
     }
 }
 
+// SAFETY: numbers in an array. Nothing calls a table or unwinds.
+unsafe impl LendingScheduler for Kernel {
+    fn own_priority(&self, _: ThreadId) -> Priority {
+        Priority::NORMAL
+    }
+
+    fn lend(&self, thread: ThreadId, priority: Priority) {
+        self.lent[thread.get().get() - 1].store(priority.level(), Relaxed);
+    }
+
+    fn unlend(&self, thread: ThreadId) {
+        self.lent[thread.get().get() - 1].store(0, Relaxed);
+    }
+}
+
+/// A kernel has one table for all of its threads, its locks' too. Each test here has a kernel of its own; one with a
+/// single scheduler implements `turnstile::LockScheduler` for it instead.
+type Table = PiTurnstiles<Kernel>;
+
 /// Runs every CPU's part: each marks words in sections, and waits for those of the others.
-fn run(domain: &'static Domain<Kernel>, slots: &'static [Slot; CPUS]) {
+fn run(domain: &'static Domain<&Table>, slots: &'static [Slot; CPUS]) {
     static WORDS: [[GenerationWord; CPUS]; KINDS] =
         [const { [const { GenerationWord::new() }; CPUS] }; KINDS];
     static DONE: [[AtomicU64; CPUS]; KINDS] = [const { [const { AtomicU64::new(0) }; CPUS] }; KINDS];
@@ -114,6 +138,7 @@ fn run(domain: &'static Domain<Kernel>, slots: &'static [Slot; CPUS]) {
             });
         }
     });
+    assert!(domain.scheduler().scheduler().lent.iter().all(|lent| lent.load(Relaxed) == 0));
     assert!(words.iter().all(|word| domain.is_complete(word)));
     if domain.implementation() != Implementation::Sharded {
         assert_eq!(domain.watermark(), 500 * CPUS as u64);
@@ -124,21 +149,24 @@ fn run(domain: &'static Domain<Kernel>, slots: &'static [Slot; CPUS]) {
 
 #[test]
 fn locked_without_allocation() {
-    static DOMAIN: Domain<Kernel> = Domain::new(Implementation::Locked, Kernel::new());
+    static TABLE: Table = PiTurnstiles::new(Kernel::new());
+    static DOMAIN: Domain<&Table> = Domain::new(Implementation::Locked, &TABLE);
     static SLOTS: [Slot; CPUS] = [const { Slot::new() }; CPUS];
     run(&DOMAIN, &SLOTS);
 }
 
 #[test]
 fn sharded_without_allocation() {
-    static DOMAIN: Domain<Kernel> = Domain::new(Implementation::Sharded, Kernel::new());
+    static TABLE: Table = PiTurnstiles::new(Kernel::new());
+    static DOMAIN: Domain<&Table> = Domain::new(Implementation::Sharded, &TABLE);
     static SLOTS: [Slot; CPUS] = [const { Slot::new() }; CPUS];
     run(&DOMAIN, &SLOTS);
 }
 
 #[test]
 fn lockfree_without_allocation() {
-    static DOMAIN: Domain<Kernel> = Domain::new(Implementation::Lockfree, Kernel::new());
+    static TABLE: Table = PiTurnstiles::new(Kernel::new());
+    static DOMAIN: Domain<&Table> = Domain::new(Implementation::Lockfree, &TABLE);
     static SLOTS: [Slot; CPUS] = [const { Slot::new() }; CPUS];
     run(&DOMAIN, &SLOTS);
     CPU.set(1);

@@ -7,7 +7,7 @@
 use core::ptr::NonNull;
 
 use gencount::Participant;
-use turnstile::Scheduler;
+use turnstile::TableScheduler;
 
 use crate::addr::{Frame, FrameRange, VirtAddr, VirtRange};
 use crate::cpuset::{CpuId, CpuSet};
@@ -93,8 +93,9 @@ pub unsafe trait Machine: Sized + Sync {
     type RawMutex: lock_api::RawMutex + Send + Sync;
     /// Reader-writer lock for the PV lists; the same rule for waiters.
     type RawRwLock: lock_api::RawRwLock + Send + Sync;
-    /// Blocks threads that wait for delayed invalidations.
-    type Scheduler: Scheduler;
+    /// Blocks threads that wait for delayed invalidations, in the one table of its threads, which lend there to those
+    /// whom they wait for.
+    type Scheduler: TableScheduler;
 
     // --- Memory ---
 

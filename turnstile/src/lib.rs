@@ -33,6 +33,7 @@
 #[cfg(feature = "std")]
 extern crate std;
 
+mod forward;
 #[cfg(feature = "std")]
 mod hosted;
 mod lending;
@@ -48,7 +49,7 @@ mod waiter;
 pub use hosted::{Hosted, RawParkingMutex};
 pub use lending::{
     Deadlock, Decision, Edge, Ending, Hold, LendingScheduler, Link, Locked, PiTurnstiles, Statistics,
-    TimedScheduler, Waiting,
+    TableScheduler, TimedScheduler, Waiting,
 };
 #[cfg(all(feature = "linux-rt", target_os = "linux"))]
 pub use linux::{LinuxRt, MissingCapability, Policy, RawFutexPiMutex};

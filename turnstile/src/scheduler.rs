@@ -71,7 +71,7 @@ impl Default for Priority {
 ///
 /// All methods take `&self`, so several schedulers can live in one process (a test with two simulated machines).
 /// A reference to a scheduler, and with feature `std` an `Arc` of one, is itself a scheduler: that is how several
-/// tables share one.
+/// tables share one. So is a [`PiTurnstiles`](crate::PiTurnstiles): its scheduler, with the table at hand.
 ///
 /// # Safety
 ///
@@ -135,76 +135,5 @@ pub unsafe trait Scheduler: Send + Sync {
         for _ in 0..pauses {
             core::hint::spin_loop();
         }
-    }
-}
-
-// SAFETY: every method is the referred-to scheduler's own, called on that same scheduler.
-unsafe impl<S: Scheduler + ?Sized> Scheduler for &S {
-    type RawLock = S::RawLock;
-
-    #[inline]
-    fn current(&self) -> ThreadId {
-        (**self).current()
-    }
-
-    #[inline]
-    fn priority(&self, thread: ThreadId) -> Priority {
-        (**self).priority(thread)
-    }
-
-    #[inline]
-    fn park(&self) {
-        (**self).park();
-    }
-
-    #[inline]
-    fn unpark(&self, thread: ThreadId) {
-        (**self).unpark(thread);
-    }
-
-    #[inline]
-    fn point(&self) {
-        (**self).point();
-    }
-
-    #[inline]
-    fn relax(&self, pauses: u32) {
-        (**self).relax(pauses);
-    }
-}
-
-#[cfg(feature = "std")]
-// SAFETY: every method is the shared scheduler's own, called on that same scheduler.
-unsafe impl<S: Scheduler + ?Sized> Scheduler for std::sync::Arc<S> {
-    type RawLock = S::RawLock;
-
-    #[inline]
-    fn current(&self) -> ThreadId {
-        (**self).current()
-    }
-
-    #[inline]
-    fn priority(&self, thread: ThreadId) -> Priority {
-        (**self).priority(thread)
-    }
-
-    #[inline]
-    fn park(&self) {
-        (**self).park();
-    }
-
-    #[inline]
-    fn unpark(&self, thread: ThreadId) {
-        (**self).unpark(thread);
-    }
-
-    #[inline]
-    fn point(&self) {
-        (**self).point();
-    }
-
-    #[inline]
-    fn relax(&self, pauses: u32) {
-        (**self).relax(pauses);
     }
 }

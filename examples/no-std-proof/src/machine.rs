@@ -10,7 +10,7 @@ use gencount::{Domain, Implementation, Participant, Slot};
 use lock_api::{RawMutex, RawRwLock};
 use pmap::shootdown::Shootdowns;
 use pmap::{CpuId, CpuSet, Frame, FrameRange, FrameUse, Machine, VirtAddr, VirtRange};
-use turnstile::{Priority, Scheduler, ThreadId};
+use turnstile::{LendingScheduler, LockScheduler, PiTurnstiles, Priority, Scheduler, ThreadId};
 
 const FRAMES: usize = 64;
 /// Frames from here on are the program's data; those below are for page tables.
@@ -154,6 +154,26 @@ unsafe impl Scheduler for Spin {
     }
 
     fn unpark(&self, _: ThreadId) {}
+}
+
+// SAFETY: does nothing.
+unsafe impl LendingScheduler for Spin {
+    fn own_priority(&self, _: ThreadId) -> Priority {
+        Priority::NORMAL
+    }
+
+    fn lend(&self, _: ThreadId, _: Priority) {}
+
+    fn unlend(&self, _: ThreadId) {}
+}
+
+static TABLE: PiTurnstiles<Spin> = PiTurnstiles::new(Spin);
+
+// SAFETY: a static, of the one scheduler that there is; its one id is 1.
+unsafe impl LockScheduler for Spin {
+    fn table() -> &'static PiTurnstiles<Self> {
+        &TABLE
+    }
 }
 
 /// The machine.

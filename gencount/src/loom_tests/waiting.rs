@@ -17,33 +17,33 @@ enum Missing {
     Finishers,
 }
 
-/// Stands in for the turnstile: the chain lock, and a place to park.
+/// Stands in for the turnstile: the table's lock, and a place to park.
 struct Parking {
     count: WaiterCount,
-    chain: Mutex<()>,
+    table: Mutex<()>,
     wake: Condvar,
 }
 
 impl Parking {
     fn new() -> Self {
-        Self { count: WaiterCount::new(), chain: Mutex::new(()), wake: Condvar::new() }
+        Self { count: WaiterCount::new(), table: Mutex::new(()), wake: Condvar::new() }
     }
 
     fn register(&self, missing: Missing) -> Registered<'_> {
         if missing == Missing::Waiters { self.count.register_unfenced() } else { self.count.register() }
     }
 
-    /// Registers, and sleeps as long as `is_open` says so under the chain lock.
+    /// Registers, and sleeps as long as `is_open` says so under the table's lock.
     fn wait(&self, missing: Missing, is_open: impl Fn() -> bool) {
         let _registered = self.register(missing);
-        let mut chain = self.chain.lock().expect("no panic");
+        let mut table = self.table.lock().expect("no panic");
         while is_open() {
-            chain = self.wake.wait(chain).expect("no panic");
+            table = self.wake.wait(table).expect("no panic");
         }
     }
 
     fn wake(&self) {
-        drop(self.chain.lock().expect("no panic"));
+        drop(self.table.lock().expect("no panic"));
         self.wake.notify_all();
     }
 }

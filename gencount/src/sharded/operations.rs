@@ -2,7 +2,7 @@
 
 use core::ptr::NonNull;
 
-use turnstile::Scheduler;
+use turnstile::TableScheduler;
 
 use super::protocol::{Clock, Published, Raised, oldest};
 use crate::domain::Domain;
@@ -55,7 +55,7 @@ impl State {
 /// # Safety
 ///
 /// As [`Operations::begin`](crate::operations::Operations::begin).
-pub(crate) unsafe fn begin<S: Scheduler>(domain: &Domain<S>, slot: &Slot) -> u64 {
+pub(crate) unsafe fn begin<S: TableScheduler>(domain: &Domain<S>, slot: &Slot) -> u64 {
     let clock = &domain.sharded.clock;
     domain.point();
     let reading = clock.first_reading();
@@ -71,7 +71,7 @@ pub(crate) unsafe fn begin<S: Scheduler>(domain: &Domain<S>, slot: &Slot) -> u64
 /// # Safety
 ///
 /// As [`Operations::finish`](crate::operations::Operations::finish).
-pub(crate) unsafe fn finish<S: Scheduler>(domain: &Domain<S>, slot: &Slot) {
+pub(crate) unsafe fn finish<S: TableScheduler>(domain: &Domain<S>, slot: &Slot) {
     domain.point();
     slot.shared.published.close();
     domain.point();
@@ -82,7 +82,7 @@ pub(crate) unsafe fn finish<S: Scheduler>(domain: &Domain<S>, slot: &Slot) {
 
 /// What a finish does that has seen waiters.
 #[cold]
-fn wake<S: Scheduler>(domain: &Domain<S>) {
+fn wake<S: TableScheduler>(domain: &Domain<S>) {
     if !domain.omits(Fault::FinishDoesNotSettle) {
         settle(domain, Points::Reached);
     }
@@ -90,12 +90,12 @@ fn wake<S: Scheduler>(domain: &Domain<S>) {
     domain.wake_reached();
 }
 
-pub(crate) fn watermark<S: Scheduler>(domain: &Domain<S>) -> u64 {
+pub(crate) fn watermark<S: TableScheduler>(domain: &Domain<S>) -> u64 {
     domain.sharded.clock.watermark()
 }
 
 /// Raises the watermark as far as the slots allow; the clock stays where it is.
-fn settle<S: Scheduler>(domain: &Domain<S>, points: Points) -> bool {
+fn settle<S: TableScheduler>(domain: &Domain<S>, points: Points) -> bool {
     let point = || {
         if points == Points::Reached {
             domain.point();
@@ -112,7 +112,7 @@ fn settle<S: Scheduler>(domain: &Domain<S>, points: Points) -> bool {
     clock.advance(limit)
 }
 
-pub(crate) fn complete<S: Scheduler>(domain: &Domain<S>, target: u64, points: Points) -> bool {
+pub(crate) fn complete<S: TableScheduler>(domain: &Domain<S>, target: u64, points: Points) -> bool {
     if points == Points::Reached {
         domain.point();
     }
@@ -122,13 +122,13 @@ pub(crate) fn complete<S: Scheduler>(domain: &Domain<S>, target: u64, points: Po
 }
 
 #[cold]
-pub(crate) fn reached<S: Scheduler>(domain: &Domain<S>, target: u64) -> bool {
+pub(crate) fn reached<S: TableScheduler>(domain: &Domain<S>, target: u64) -> bool {
     if complete(domain, target, Points::Reached) {
         domain.wake_as_helper(crate::waiting::Helper::FirstWalk);
     }
     watermark(domain) >= target
 }
 
-pub(crate) fn may_be_issued<S: Scheduler>(domain: &Domain<S>, target: u64) -> bool {
+pub(crate) fn may_be_issued<S: TableScheduler>(domain: &Domain<S>, target: u64) -> bool {
     domain.sharded.clock.has_issued(target)
 }

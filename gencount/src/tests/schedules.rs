@@ -9,14 +9,14 @@ use std::sync::{Arc, Mutex};
 use std::vec::Vec;
 
 use crate::tests::Fault;
-use crate::tests::step::{Outcome, Steps};
+use crate::tests::step::{Outcome, Steps, Table};
 use crate::waiting::Helper;
-use crate::{Counters, Domain, GenerationWord, Implementation, Participant};
+use crate::{Counters, Domain, GenerationWord, Implementation, Participant, PiTurnstiles};
 
-type Steady = Domain<Arc<Steps>>;
+type Steady = Domain<Arc<Table>>;
 
 fn domain(implementation: Implementation, fault: Fault, steps: &Arc<Steps>) -> Arc<Steady> {
-    let mut domain = Domain::new(implementation, Arc::clone(steps));
+    let mut domain = Domain::new(implementation, steps.table());
     domain.fault = fault;
     Arc::new(domain)
 }
@@ -30,7 +30,7 @@ struct Page {
 }
 
 /// One section that marks the pages, in the order given.
-fn work(participant: &Participant<Arc<Steps>>, name: u64, pages: &[&Page]) {
+fn work(participant: &Participant<Arc<Table>>, name: u64, pages: &[&Page]) {
     let section = participant.begin();
     for page in pages {
         section.mark(&page.word);
@@ -45,7 +45,7 @@ fn work(participant: &Participant<Arc<Steps>>, name: u64, pages: &[&Page]) {
 }
 
 /// A wait, with the contract's check.
-fn wait(participant: &Participant<Arc<Steps>>, page: &Page) {
+fn wait(participant: &Participant<Arc<Table>>, page: &Page) {
     let marked = page.unfinished.lock().unwrap().clone();
     participant.wait(&page.word);
     let unfinished = page.unfinished.lock().unwrap();
@@ -344,7 +344,7 @@ fn each_walk_of_a_waiter_wakes_those_whom_it_lets_go() {
         (0..300).any(|seed| stopped(fault, early, seed) && !stopped(Fault::None, early, seed))
     };
     assert!(blind(Helper::FirstWalk, false), "the first walk need not look, it seems");
-    assert!(blind(Helper::Recheck, true), "the walk under the chain lock need not look, it seems");
+    assert!(blind(Helper::Recheck, true), "the walk under the table's lock need not look, it seems");
 }
 
 /// A begin inside a begin of the same thread, as by an interrupt handler, is refused before it touches the queue.
@@ -354,7 +354,7 @@ fn a_second_begin_of_the_same_thread_is_refused_half_way_through_the_first() {
 
     std::thread_local! {
         static ARMED: Cell<bool> = const { Cell::new(false) };
-        static AGAIN: RefCell<Option<Arc<Participant<Reentrant>>>> = const { RefCell::new(None) };
+        static AGAIN: RefCell<Option<Arc<Participant<PiTurnstiles<Reentrant>>>>> = const { RefCell::new(None) };
     }
     struct Reentrant;
     // SAFETY: all calls go to `Hosted`. `point` breaks rule 3 on purpose, and expects to be refused.
@@ -387,8 +387,22 @@ fn a_second_begin_of_the_same_thread_is_refused_half_way_through_the_first() {
             }
         }
     }
+    // SAFETY: all calls go to `Hosted`.
+    unsafe impl turnstile::LendingScheduler for Reentrant {
+        fn own_priority(&self, thread: crate::ThreadId) -> crate::Priority {
+            turnstile::Hosted.own_priority(thread)
+        }
+
+        fn lend(&self, thread: crate::ThreadId, priority: crate::Priority) {
+            turnstile::Hosted.lend(thread, priority);
+        }
+
+        fn unlend(&self, thread: crate::ThreadId) {
+            turnstile::Hosted.unlend(thread);
+        }
+    }
     for implementation in Implementation::ALL {
-        let domain = Arc::new(Domain::new(implementation, Reentrant));
+        let domain = Arc::new(Domain::new(implementation, PiTurnstiles::new(Reentrant)));
         let participant = Arc::new(domain.join());
         AGAIN.set(Some(participant.clone()));
         ARMED.set(true);

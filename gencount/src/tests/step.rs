@@ -5,7 +5,7 @@
 //! are stuck for good: they are unwound, and the run says so.
 //!
 //! What this cannot see: reorderings of a weak memory model (the baton orders everything), and switches between two
-//! points, which includes all that happens under a chain lock.
+//! points, which includes all that happens under the table's lock.
 
 use core::cell::Cell;
 use core::num::NonZeroUsize;
@@ -14,7 +14,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread_local;
 use std::vec::Vec;
 
-use turnstile::{Hosted, Priority, Scheduler, ThreadId};
+use turnstile::{Hosted, LendingScheduler, PiTurnstiles, Priority, Scheduler, ThreadId};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Status {
@@ -32,6 +32,9 @@ struct State {
     eagerness: u64,
     status: Vec<Status>,
     tokens: Vec<bool>,
+    /// Each thread's own priority, and what is lent to it.
+    own: Vec<Priority>,
+    loans: Vec<Option<Priority>>,
     points: Vec<u64>,
     running: Option<usize>,
     /// The thread that is to be frozen, and at which of its points.
@@ -50,6 +53,14 @@ pub(super) struct Outcome {
     pub(super) frozen: bool,
     /// All but the frozen thread were done or parked, and at least one was parked.
     pub(super) stuck_behind_frozen: bool,
+}
+
+/// The one table of a run's threads.
+pub(super) type Table = PiTurnstiles<Arc<Steps>>;
+
+/// A thread's place in a run's lists; beyond them for one from outside.
+fn number(thread: ThreadId) -> usize {
+    thread.get().get() - 1
 }
 
 /// The scheduler of one run.
@@ -107,6 +118,8 @@ impl Steps {
             random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
             status: std::vec![Status::Runnable; threads],
             tokens: std::vec![false; threads],
+            own: std::vec![Priority::NORMAL; threads],
+            loans: std::vec![None; threads],
             points: std::vec![0; threads],
             ..State::default()
         };
@@ -130,6 +143,11 @@ impl Steps {
     /// How many scheduling points `thread` has passed.
     pub(super) fn points(&self, thread: usize) -> u64 {
         self.lock().points[thread]
+    }
+
+    /// A table for this scheduler's threads, which is a scheduler for domains.
+    pub(super) fn table(self: &Arc<Self>) -> Arc<Table> {
+        Arc::new(PiTurnstiles::new(Arc::clone(self)))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -194,8 +212,9 @@ unsafe impl Scheduler for Steps {
         }
     }
 
-    fn priority(&self, _: ThreadId) -> Priority {
-        Priority::NORMAL
+    fn priority(&self, thread: ThreadId) -> Priority {
+        let lent = self.lock().loans.get(number(thread)).copied().flatten();
+        lent.map_or(self.own_priority(thread), |lent| lent.max(self.own_priority(thread)))
     }
 
     fn park(&self) {
@@ -216,7 +235,7 @@ unsafe impl Scheduler for Steps {
     }
 
     fn unpark(&self, thread: ThreadId) {
-        let number = thread.get().get() - 1;
+        let number = number(thread);
         let mut state = self.lock();
         if number < state.status.len() {
             state.tokens[number] = true;
@@ -243,6 +262,25 @@ unsafe impl Scheduler for Steps {
         if state.running != Some(number) {
             self.turn.notify_all();
             drop(self.await_turn(state, number));
+        }
+    }
+}
+
+// SAFETY: keeps numbers, under a lock that is held for no longer than that.
+unsafe impl LendingScheduler for Steps {
+    fn own_priority(&self, thread: ThreadId) -> Priority {
+        self.lock().own.get(number(thread)).copied().unwrap_or_default()
+    }
+
+    fn lend(&self, thread: ThreadId, priority: Priority) {
+        if let Some(loan) = self.lock().loans.get_mut(number(thread)) {
+            *loan = Some(priority);
+        }
+    }
+
+    fn unlend(&self, thread: ThreadId) {
+        if let Some(loan) = self.lock().loans.get_mut(number(thread)) {
+            *loan = None;
         }
     }
 }

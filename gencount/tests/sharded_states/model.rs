@@ -1,6 +1,6 @@
 //! The algorithm of `sharded` as a machine of single steps: two threads that open sections, two that wait.
 //!
-//! A step is one access to shared memory. A chain lock's critical section is several steps for a waiter, whose re-check
+//! A step is one access to shared memory. A critical section of the table's lock is several steps for a waiter, whose re-check
 //! scans the slots meanwhile, and one step for a waker, who only compares tokens with the watermark.
 
 pub(crate) const SECTIONS: usize = 2;
@@ -71,8 +71,8 @@ pub(crate) struct State {
     watermark: u8,
     word: u8,
     waiters: u8,
-    /// The waiter that holds the chain lock, plus 1.
-    chain: u8,
+    /// The waiter that holds the table's lock, plus 1.
+    table: u8,
     slots: [u8; SECTIONS],
     sections: [Section; SECTIONS],
     waits: [Waiter; WAITERS],
@@ -206,7 +206,7 @@ impl State {
             }
             _ => {
                 if me.step == 10 {
-                    if self.chain != 0 {
+                    if self.table != 0 {
                         return Next::Blocked;
                     }
                     self.wake();
@@ -236,7 +236,7 @@ impl State {
                 }
                 me.step = 3;
             }
-            // The first scan, and the one under the chain lock.
+            // The first scan, and the one under the table's lock.
             3 | 11 => {
                 me.scan = Scan { limit: self.limit(variant), at: 0 };
                 me.step += 1;
@@ -254,7 +254,7 @@ impl State {
                 me.step += if self.waiters == 0 { 2 } else { 1 };
             }
             7 | 15 => {
-                if self.chain != 0 {
+                if self.table != 0 {
                     return Next::Blocked;
                 }
                 self.wake();
@@ -270,18 +270,18 @@ impl State {
                 me.step = 10;
             }
             10 => {
-                if self.chain != 0 {
+                if self.table != 0 {
                     return Next::Blocked;
                 }
-                self.chain = number as u8 + 1;
+                self.table = number as u8 + 1;
                 me.step = if variant == Variant::NoRecheck { 17 } else { 11 };
             }
             13 => {
                 if self.advance(me.scan, variant) {
-                    self.chain = 0;
+                    self.table = 0;
                     me.step = 14;
                 } else if self.watermark >= me.target {
-                    self.chain = 0;
+                    self.table = 0;
                     me.step = 16;
                 } else {
                     me.step = 17;
@@ -302,7 +302,7 @@ impl State {
                     self.waiters += 1;
                 }
                 me.queued = true;
-                self.chain = 0;
+                self.table = 0;
                 me.step = 18;
             }
             18 => {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::vec::Vec;
 
-use gencount::{Counters, Domain, Participant};
+use gencount::{Counters, Domain, Participant, PiTurnstiles};
 
 use super::baton::{Baton, Event};
 use super::config::{Config, Mode, SimError};
@@ -17,7 +17,7 @@ use super::lock::{RawMutex, RawRwLock};
 use super::memory::{Memory, Owner};
 use super::report::{Ledger, Report};
 use super::run::Poison;
-use super::scheduler::SimScheduler;
+use super::scheduler::{SimScheduler, SimThreads};
 use crate::machine::{FrameUse, Guarantee, Machine};
 use crate::shootdown::Shootdowns;
 use crate::{CpuId, CpuSet, Frame, FrameRange, PAGE_SIZE, VirtAddr, VirtRange};
@@ -61,7 +61,7 @@ impl SimMachine {
             .then(|| Baton::new(config.cpus, config.seed, config.adversary.switch_one_in));
         let bells = (0..config.cpus).map(|_| Doorbell::default()).collect();
         let doorbells = Arc::new(Doorbells { bells, baton });
-        let scheduler = SimScheduler { doorbells: Arc::clone(&doorbells) };
+        let scheduler = Arc::new(PiTurnstiles::new(SimThreads { doorbells: Arc::clone(&doorbells) }));
         let domain = Arc::new(Domain::new(config.di, scheduler));
         Ok(Self {
             memory,

@@ -76,4 +76,4 @@ pub use machine::SimMachine;
 pub use memory::{Owner, POISON};
 pub use mmu::PageFault;
 pub use report::Report;
-pub use scheduler::SimScheduler;
+pub use scheduler::{SimScheduler, SimThreads};

@@ -3,26 +3,29 @@
 use core::num::NonZeroUsize;
 use std::sync::Arc;
 
-use turnstile::{Priority, Scheduler, ThreadId};
+use turnstile::{LendingScheduler, PiTurnstiles, Priority, Scheduler, ThreadId};
 
 use super::baton::Event;
 use super::context::{self, FIRST_UNBOUND};
 use super::doorbell::Doorbells;
 use super::lock::RawMutex;
 
+/// A machine's CPUs as threads, with the table that they wait in.
+pub type SimScheduler = Arc<PiTurnstiles<SimThreads>>;
+
 /// A machine's CPUs as threads.
 ///
 /// CPU `n` is thread `n + 1`, whichever host thread runs it: one run of a CPU ends before the next
 /// begins, and what it did happens-before that. Host threads that are no CPU have names of their own,
 /// so a domain can be made and dropped anywhere. Parking takes interrupts; all threads have the same
-/// priority.
-pub struct SimScheduler {
+/// priority, so what they lend each other changes nothing.
+pub struct SimThreads {
     pub(super) doorbells: Arc<Doorbells>,
 }
 
-impl core::fmt::Debug for SimScheduler {
+impl core::fmt::Debug for SimThreads {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("SimScheduler").field("cpus", &self.doorbells.bells.len()).finish()
+        f.debug_struct("SimThreads").field("cpus", &self.doorbells.bells.len()).finish()
     }
 }
 
@@ -31,7 +34,7 @@ impl core::fmt::Debug for SimScheduler {
 // the Release and Acquire of the binding; the name of a host thread changes when it becomes a CPU or
 // ceases to be one, and a participant is used by CPUs only. Rule 2: `RawMutex` excludes. Rule 3:
 // nothing here knows turnstiles. Rule 4: points do not unwind, nor does a quiet `RawMutex`.
-unsafe impl Scheduler for SimScheduler {
+unsafe impl Scheduler for SimThreads {
     type RawLock = RawMutex<true>;
 
     fn current(&self) -> ThreadId {
@@ -67,4 +70,15 @@ unsafe impl Scheduler for SimScheduler {
     fn relax(&self, _: u32) {
         context::relax();
     }
+}
+
+// SAFETY: does nothing.
+unsafe impl LendingScheduler for SimThreads {
+    fn own_priority(&self, thread: ThreadId) -> Priority {
+        self.priority(thread)
+    }
+
+    fn lend(&self, _: ThreadId, _: Priority) {}
+
+    fn unlend(&self, _: ThreadId) {}
 }

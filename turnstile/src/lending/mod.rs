@@ -22,14 +22,15 @@
 //! # Locking
 //!
 //! One lock guards the table: chains of owners cross addresses, so a lock per chain would have to be taken along the chain.
-//! It is taken by those who block and by those who wake, not by a lock's uncontended path. Programs that want more parallelism
-//! use several tables; lending does not cross from one to another.
+//! It is taken by those who block and by those who wake, not by a lock's uncontended path. Several tables are for threads that
+//! have nothing to do with each other: a thread's loan is what one table computes, and [`TableScheduler`] names it.
 
 mod graph;
 mod list;
 mod node;
 mod report;
 mod scheduler;
+mod table_scheduler;
 #[cfg(all(test, feature = "std"))]
 mod tests;
 
@@ -43,6 +44,7 @@ pub use self::node::Hold;
 use self::node::Waiter;
 pub use self::report::{Deadlock, Edge, Link, Statistics};
 pub use self::scheduler::{LendingScheduler, TimedScheduler};
+pub use self::table_scheduler::TableScheduler;
 use crate::{Address, Priority, Queue, ThreadId, Woken};
 
 /// How many threads are unparked after the lock is released; more of them are unparked under it.

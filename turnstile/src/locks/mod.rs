@@ -14,7 +14,8 @@ use crate::{Address, Deadlock, LendingScheduler, PiTurnstiles, ThreadId};
 ///
 /// # Safety
 ///
-/// 1. [`table`](Self::table) returns the same table on every call.
+/// 1. [`table`](Self::table) returns the same table on every call, and all values of this type are the same scheduler as the
+///    table's.
 /// 2. [`to_word`](Self::to_word) returns a multiple of 4 that is not 0, a different one for each thread that is alive, and
 ///    [`from_word`](Self::from_word) is its inverse.
 pub unsafe trait LockScheduler: LendingScheduler + Sized + 'static {
