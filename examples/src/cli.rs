@@ -7,6 +7,7 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use gencount::Implementation;
 use pmap::mutation::{self, Mutation};
+use pmap::{Options as PmapOptions, PvLocking};
 
 use crate::error::{EXIT_FAILED, EXIT_INPUT, EXIT_OK, Error};
 use crate::model::Verify;
@@ -59,6 +60,9 @@ struct Common {
     /// Run one CPU at a time, in an order that depends on the seed only.
     #[arg(long)]
     deterministic: bool,
+    /// How pages share the locks of their lists of mappings.
+    #[arg(long, value_enum, default_value = "hashed")]
+    pv_locks: PvLocks,
     /// One line of JSON, the last on standard output.
     #[arg(long)]
     json: bool,
@@ -120,6 +124,23 @@ impl Di {
     }
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum PvLocks {
+    /// 64 locks, over which 2 MiB runs of memory are hashed.
+    Hashed,
+    /// A lock for every 2 MiB run.
+    PerRun,
+}
+
+impl PvLocks {
+    const fn locking(self) -> PvLocking {
+        match self {
+            Self::Hashed => PvLocking::Hashed,
+            Self::PerRun => PvLocking::PerRun,
+        }
+    }
+}
+
 fn parse_memory(text: &str) -> Result<Memory, String> {
     let wrong = || format!("\"{text}\" is neither a number of frames nor a percentage such as 60%");
     match text.strip_suffix('%') {
@@ -148,6 +169,7 @@ impl Common {
             seed: self.seed,
             deterministic: self.deterministic,
             mutation: self.mutation,
+            pmap: PmapOptions { pv_locking: self.pv_locks.locking() },
         }
     }
 

@@ -32,6 +32,8 @@ pub struct Choices {
     pub deterministic: bool,
     /// A safety mechanism to switch off.
     pub mutation: Option<Mutation>,
+    /// How the pmap is set up.
+    pub pmap: pmap::Options,
 }
 
 /// A run that can be started.
@@ -92,7 +94,7 @@ impl Run {
         })
         .map_err(|e| Error::Option(e.to_string()))?;
         // The pmap's own tables are made by a CPU, as everything else.
-        let system = machine_system(machine, choices.frames)?;
+        let system = machine_system(machine, &choices)?;
         set_mutation(&system, choices.mutation)?;
         report.note_start(&system);
         let checker = Checker::new(choices.verify, self.objects.clone());
@@ -174,9 +176,11 @@ fn audit(system: &System, report: &mut Report, when: &str) {
     }
 }
 
-fn machine_system(machine: SimMachine, frames: u64) -> Result<System, Error> {
-    System::new(machine).map_err(|e| match e {
-        pmap::SystemError::Shortage => Error::Memory { frames, what: "the kernel's page tables" },
+fn machine_system(machine: SimMachine, choices: &Choices) -> Result<System, Error> {
+    System::with_options(machine, choices.pmap).map_err(|e| match e {
+        pmap::SystemError::Shortage => {
+            Error::Memory { frames: choices.frames, what: "the kernel's page tables" }
+        }
         other => Error::Setup(other.to_string()),
     })
 }

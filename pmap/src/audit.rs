@@ -197,7 +197,7 @@ impl<M: Machine> System<M> {
         });
         let statistics = self.statistics();
         let counted = self.pages().iter().map(|page| {
-            let _list = self.pv_locks().read(page.frame());
+            let _list = self.pv_locks().read(page);
             page.pv_entries().count() as u64
         });
         let counted = counted.sum();
@@ -276,7 +276,7 @@ impl<M: Machine> System<M> {
         let Some(page) = self.page(entry.frame()) else {
             return report(AuditError::NoRecord { va, frame: entry.frame() });
         };
-        let _list = self.pv_locks().read(page.frame());
+        let _list = self.pv_locks().read(page);
         let found =
             page.pv_entries().filter(|e| e.va() == va && e.chunk().owner() == core.as_owner()).count();
         if found != 1 {
@@ -304,7 +304,7 @@ impl<M: Machine> System<M> {
                 let page =
                     entry.filter(|e| e.is_present() && e.has(MANAGED)).and_then(|e| self.page(e.frame()));
                 let listed = page.is_some_and(|page| {
-                    let _list = self.pv_locks().read(page.frame());
+                    let _list = self.pv_locks().read(page);
                     page.pv_entries().any(|e| e == pv)
                 });
                 if !listed {

@@ -34,6 +34,7 @@ mod flush;
 mod machine;
 pub mod mutation;
 mod ops;
+mod options;
 mod pmap;
 mod protection;
 mod pv;
@@ -52,8 +53,10 @@ pub use error::{
     ActiveElsewhere, EnterError, FrameError, KernelMapError, NotWired, Shortage, StillMapped, SystemError,
 };
 pub use machine::{FrameUse, Guarantee, Machine};
+pub use options::Options;
 pub use pmap::{DestroyError, Pmap};
 pub use protection::{Access, EnterFlags, Protection};
+pub use pv::PvLocking;
 pub use record::PageRecord;
 pub use stats::Statistics;
 pub use system::System;

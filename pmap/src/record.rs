@@ -10,7 +10,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use static_assertions::const_assert_eq;
 
 use crate::addr::{Frame, FrameRange};
-use crate::pv::PvEntry;
+use crate::pv::{PvEntry, PvLocking};
 
 const WRITEABLE: u32 = 1;
 const REFERENCED: u32 = 1 << 1;
@@ -34,6 +34,8 @@ pub struct PageRecord {
     wired: AtomicU32,
     /// Of a page-table page: its valid entries. Protected by the pmap lock.
     table_entries: AtomicU32,
+    /// Number of the lock of the page's PV list; never changes.
+    pv_lock: AtomicU32,
     /// Next frame in a chain of frames that wait for a flush; 0 ends the chain (frame 0 is never used).
     chain: AtomicU64,
 }
@@ -41,7 +43,7 @@ pub struct PageRecord {
 const_assert_eq!(size_of::<PageRecord>(), 64);
 
 impl PageRecord {
-    fn new(frame: Frame) -> Self {
+    fn new(frame: Frame, pv_lock: u32) -> Self {
         Self {
             frame: AtomicU64::new(frame.0),
             pv_first: AtomicPtr::new(core::ptr::null_mut()),
@@ -50,6 +52,7 @@ impl PageRecord {
             flags: AtomicU32::new(0),
             wired: AtomicU32::new(0),
             table_entries: AtomicU32::new(0),
+            pv_lock: AtomicU32::new(pv_lock),
             chain: AtomicU64::new(0),
         }
     }
@@ -59,6 +62,12 @@ impl PageRecord {
     pub fn frame(&self) -> Frame {
         // ORD: Relaxed; never changes after construction.
         Frame(self.frame.load(Ordering::Relaxed))
+    }
+
+    /// Number of the lock of the page's PV list.
+    pub(crate) fn pv_lock(&self) -> u32 {
+        // ORD: Relaxed; never changes after construction.
+        self.pv_lock.load(Ordering::Relaxed)
     }
 
     fn flag(&self, bit: u32) -> bool {
@@ -235,12 +244,17 @@ impl Records {
     ///
     /// `storage` is aligned for, and valid for writes of, `needed(memory)` records, is used by nobody
     /// else, and lives as long as the value returned.
-    pub(crate) unsafe fn lay_out(memory: &[FrameRange], storage: NonNull<PageRecord>) -> Self {
+    pub(crate) unsafe fn lay_out(
+        memory: &[FrameRange],
+        locking: PvLocking,
+        storage: NonNull<PageRecord>,
+    ) -> Self {
+        let mut locks = locking.numbering();
         let frames = memory.iter().flat_map(|r| (0..r.count).map(move |i| Frame(r.start.0 + i)));
         let mut count = 0;
         for (i, frame) in frames.enumerate() {
             // SAFETY: i is below needed(memory), so the place lies inside the storage.
-            unsafe { storage.add(i).write(PageRecord::new(frame)) };
+            unsafe { storage.add(i).write(PageRecord::new(frame, locks.of(frame))) };
             count = i + 1;
         }
         Self { first: storage, count }

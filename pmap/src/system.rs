@@ -11,8 +11,9 @@ use crate::cpuset::MAX_CPUS;
 use crate::error::{Shortage, SystemError};
 use crate::machine::{FrameUse, Machine};
 use crate::mutation::Switch;
+use crate::options::Options;
 use crate::pmap::{Arena, Core, Pmap};
-use crate::pv::PvLocks;
+use crate::pv::{Bucket, PvLocks};
 use crate::record::{PageRecord, Records};
 use crate::stats::{self, Counters, Statistics};
 
@@ -50,11 +51,23 @@ unsafe impl<M: Machine + Send> Send for System<M> {}
 // SAFETY: as above; Machine is Sync.
 unsafe impl<M: Machine> Sync for System<M> {}
 
-fn layouts<M: Machine>(machine: &M) -> Result<(Layout, usize), SystemError> {
+/// Where the parts of a system lie in its storage, which begins with what CPUs have to themselves.
+struct Parts {
+    whole: Layout,
+    records_at: usize,
+    pv_locks_at: usize,
+}
+
+/// Only for a machine that passed `check`.
+fn layouts<M: Machine>(machine: &M, options: Options) -> Result<Parts, SystemError> {
     let overflow = |_| SystemError::BadMemory;
     let per_cpu = Layout::array::<CachePadded<PerCpu<M>>>(machine.cpu_count()).map_err(overflow)?;
     let records = Layout::array::<PageRecord>(Records::needed(machine.memory())).map_err(overflow)?;
-    per_cpu.extend(records).map_err(overflow)
+    let locks = options.pv_locking.locks(machine.memory());
+    let pv_locks = Layout::array::<CachePadded<Bucket<M::RawRwLock>>>(locks).map_err(overflow)?;
+    let (whole, records_at) = per_cpu.extend(records).map_err(overflow)?;
+    let (whole, pv_locks_at) = whole.extend(pv_locks).map_err(overflow)?;
+    Ok(Parts { whole, records_at, pv_locks_at })
 }
 
 fn check<M: Machine>(machine: &M) -> Result<(), SystemError> {
@@ -79,13 +92,14 @@ fn check<M: Machine>(machine: &M) -> Result<(), SystemError> {
 }
 
 impl<M: Machine> System<M> {
-    /// Size and alignment of the memory that [`with_storage`](Self::with_storage) needs for `machine`.
+    /// Size and alignment of the memory that [`with_storage`](Self::with_storage) needs for `machine` and `options`.
     ///
     /// # Errors
     ///
-    /// [`SystemError::BadMemory`] if the machine's memory does not fit the address space.
-    pub fn storage_layout(machine: &M) -> Result<Layout, SystemError> {
-        layouts(machine).map(|(layout, _)| layout)
+    /// [`SystemError`] if the machine does not describe itself sensibly.
+    pub fn storage_layout(machine: &M, options: Options) -> Result<Layout, SystemError> {
+        check(machine)?;
+        layouts(machine, options).map(|parts| parts.whole)
     }
 
     /// Sets up a system whose records live in `storage`. To be called once, on the boot CPU, before
@@ -99,9 +113,13 @@ impl<M: Machine> System<M> {
     ///
     /// `storage` is valid for reads and writes as [`storage_layout`](Self::storage_layout) says, is used
     /// by nobody else, and outlives the system.
-    pub unsafe fn with_storage(machine: M, storage: NonNull<[u8]>) -> Result<Self, SystemError> {
+    pub unsafe fn with_storage(
+        machine: M,
+        options: Options,
+        storage: NonNull<[u8]>,
+    ) -> Result<Self, SystemError> {
         check(&machine)?;
-        let (layout, records_at) = layouts(&machine)?;
+        let Parts { whole: layout, records_at, pv_locks_at } = layouts(&machine, options)?;
         let base = storage.cast::<u8>();
         if storage.len() < layout.size() || !base.as_ptr().addr().is_multiple_of(layout.align()) {
             return Err(SystemError::BadStorage);
@@ -113,14 +131,18 @@ impl<M: Machine> System<M> {
             unsafe { per_cpu.add(cpu).write(CachePadded::new(new)) };
         }
         // SAFETY: the records' array begins at this offset, by `layouts`; the rest is the caller's promise.
-        let records = unsafe { Records::lay_out(machine.memory(), base.add(records_at).cast()) };
+        let records =
+            unsafe { Records::lay_out(machine.memory(), options.pv_locking, base.add(records_at).cast()) };
+        let locks = options.pv_locking.locks(machine.memory());
+        // SAFETY: an array of that many locks begins at this offset, by `layouts`; the rest is the caller's promise.
+        let pv_locks = unsafe { PvLocks::lay_out(locks, base.add(pv_locks_at).cast()) };
         if !machine.shootdowns().claim() {
             return Err(SystemError::MachineInUse);
         }
         let mut system = Self {
             records,
             per_cpu,
-            pv_locks: PvLocks::new(),
+            pv_locks,
             arena: Arena::new(),
             kernel: NonNull::dangling(),
             mutation: Switch::new(),
@@ -139,22 +161,31 @@ impl<M: Machine> System<M> {
         Ok(system)
     }
 
-    /// As [`with_storage`](Self::with_storage), with storage from the heap.
+    /// As [`with_options`](Self::with_options), with the usual ones.
     ///
     /// # Errors
     ///
     /// [`SystemError`].
     #[cfg(feature = "std")]
     pub fn new(machine: M) -> Result<Self, SystemError> {
-        check(&machine)?;
-        let layout = Self::storage_layout(&machine)?;
+        Self::with_options(machine, Options::default())
+    }
+
+    /// As [`with_storage`](Self::with_storage), with storage from the heap.
+    ///
+    /// # Errors
+    ///
+    /// [`SystemError`].
+    #[cfg(feature = "std")]
+    pub fn with_options(machine: M, options: Options) -> Result<Self, SystemError> {
+        let layout = Self::storage_layout(&machine, options)?;
         // SAFETY: the layout is not empty, since a machine has at least one CPU.
         let Some(base) = NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) }) else {
             std::alloc::handle_alloc_error(layout)
         };
         let storage = NonNull::slice_from_raw_parts(base, layout.size());
         // SAFETY: allocated as the layout says, ours alone, and freed only when the system is dropped.
-        match unsafe { Self::with_storage(machine, storage) } {
+        match unsafe { Self::with_storage(machine, options, storage) } {
             Ok(mut system) => {
                 system.owned_storage = Some((base, layout));
                 Ok(system)
@@ -310,7 +341,7 @@ impl<M: Machine> System<M> {
 impl<M: Machine> Drop for System<M> {
     fn drop(&mut self) {
         self.machine.shootdowns().release();
-        // Per-CPU state and records are atomics and need no drop of their own.
+        // Per-CPU state, records and locks are atomics and need no drop of their own.
         #[cfg(feature = "std")]
         if let Some((base, layout)) = self.owned_storage.take() {
             // SAFETY: allocated by `new` with this layout; nobody can reach the records any more.

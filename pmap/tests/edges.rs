@@ -4,8 +4,8 @@ mod support;
 
 use pmap::sim::{Adversary, Config, SimMachine};
 use pmap::{
-    Access, EnterError, EnterFlags, Frame, FrameError, KernelMapError, Machine, PAGE_SIZE, Protection,
-    Shortage, StillMapped, System, SystemError, VirtAddr, VirtRange,
+    Access, EnterError, EnterFlags, Frame, FrameError, KernelMapError, Machine, Options, PAGE_SIZE,
+    Protection, Shortage, StillMapped, System, SystemError, VirtAddr, VirtRange,
 };
 
 use support::{assert_clean, cpu, system};
@@ -291,6 +291,6 @@ fn a_system_needs_a_sensible_machine() {
         std::mem::size_of_val(&small),
     );
     // SAFETY: the storage is ours and outlives the call, which refuses it.
-    let refused = unsafe { System::with_storage(tiny(), storage) };
+    let refused = unsafe { System::with_storage(tiny(), Options::default(), storage) };
     assert_eq!(refused.err(), Some(SystemError::BadStorage));
 }

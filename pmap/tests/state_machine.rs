@@ -6,10 +6,10 @@ mod support;
 use std::collections::BTreeMap;
 
 use pmap::sim::{Adversary, Config, SimMachine};
-use pmap::{Access, EnterFlags, Frame, Pmap, Protection, System, VirtAddr, VirtRange};
+use pmap::{Access, EnterFlags, Frame, Options, Pmap, Protection, PvLocking, System, VirtAddr, VirtRange};
 use proptest::prelude::*;
 
-use support::{assert_clean, cpu, system};
+use support::{assert_clean, cpu};
 
 const SPACES: usize = 3;
 const PAGES: usize = 6;
@@ -382,9 +382,10 @@ impl<'s> Run<'s> {
     }
 }
 
-fn run(ops: &[Op], seed: u64) {
+fn run(ops: &[Op], seed: u64, options: Options) {
     let config = Config { cpus: 1, frames: 320, seed, adversary: Adversary::fierce(), ..Config::default() };
-    let system = system(config);
+    let machine = SimMachine::new(config).expect("a machine");
+    let system = System::with_options(machine, options).expect("a system");
     system.machine().run_cpu(cpu(0), || {
         system.start_cpu();
         let before = system.statistics();
@@ -422,7 +423,12 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_pmap_agrees_with_the_model(ops in prop::collection::vec(op(), 1..60), seed in any::<u64>()) {
-        run(&ops, seed);
+    fn the_pmap_agrees_with_the_model(
+        ops in prop::collection::vec(op(), 1..60),
+        seed in any::<u64>(),
+        per_run in any::<bool>(),
+    ) {
+        let pv_locking = if per_run { PvLocking::PerRun } else { PvLocking::Hashed };
+        run(&ops, seed, Options { pv_locking });
     }
 }

@@ -13,7 +13,7 @@ mod runtime;
 use core::num::NonZeroU64;
 
 use gencount::GenerationWord;
-use pmap::{Access, EnterFlags, Frame, Protection, System, VirtAddr, VirtRange};
+use pmap::{Access, EnterFlags, Frame, Options, Protection, System, VirtAddr, VirtRange};
 use turnstile::{Address, Outcome, Queue, Turnstiles};
 
 use machine::{Board, Spin};
@@ -47,10 +47,10 @@ fn turnstiles() -> Option<()> {
 
 fn pmap() -> Result<(), u8> {
     let board = Board::take().ok_or(3)?;
-    let layout = System::<Board>::storage_layout(&board).map_err(|_| 4)?;
+    let layout = System::<Board>::storage_layout(&board, Options::default()).map_err(|_| 4)?;
     let storage = machine::storage(layout).ok_or(5)?;
     // SAFETY: a static array of the right size and alignment, handed out once.
-    let system = unsafe { System::with_storage(board, storage) }.map_err(|_| 6)?;
+    let system = unsafe { System::with_storage(board, Options::default(), storage) }.map_err(|_| 6)?;
     system.start_cpu();
     let space = system.create().map_err(|_| 7)?;
     space.activate();

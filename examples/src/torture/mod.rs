@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
+use pmap::PvLocking;
 use pmap::sim::Adversary;
 
 use crate::error::Error;
@@ -127,6 +128,9 @@ fn command(choices: &Choices, steps: u64) -> String {
     }
     if let Some(mutation) = choices.mutation {
         command += &format!(" --mutation {mutation}");
+    }
+    if choices.pmap.pv_locking != PvLocking::default() {
+        command += &format!(" --pv-locks {}", choices.pmap.pv_locking);
     }
     if !choices.deterministic {
         command +=

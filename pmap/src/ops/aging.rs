@@ -57,7 +57,7 @@ impl<M: Machine> System<M> {
         if !page.is_writeable() {
             return;
         }
-        let mut pv = self.pv_locks().write(page.frame());
+        let mut pv = self.pv_locks().write(page);
         'over: loop {
             for entry in page.pv_entries() {
                 let Ok((core, state)) = self.lock_owner(&mut pv, page, entry) else { continue 'over };
@@ -86,7 +86,7 @@ impl<M: Machine> System<M> {
     pub fn ts_referenced(&self, page: &PageRecord) -> u32 {
         self.assert_own(page);
         let mut found = 0;
-        let mut pv = self.pv_locks().write(page.frame());
+        let mut pv = self.pv_locks().write(page);
         'over: loop {
             let Some(first) = page.first_pv() else { return found };
             let mut entry = first;

@@ -221,7 +221,7 @@ impl<M: Machine> System<M> {
         }
         self.guarantee_unmapped(core, VirtRange::page_of(va));
         let page = self.transfer_bits(old)?;
-        pv.change_to(page.frame());
+        pv.change_to(page);
         let entry = pv.find(page, core.as_owner(), va);
         debug_assert!(entry.is_some(), "a managed mapping has a PV entry");
         if let Some(entry) = entry {
@@ -244,7 +244,7 @@ impl<M: Machine> System<M> {
     ) {
         match (page, entry) {
             (Some(page), Some(entry)) => {
-                pv.change_to(page.frame());
+                pv.change_to(page);
                 pv.append(page, entry, va);
                 if new.has(WRITABLE) {
                     page.set_writeable();

@@ -83,7 +83,7 @@ impl<M: Machine> System<M> {
         let old = slot.take();
         gather.add(va, old);
         if let Some(page) = self.account_removed(core, state, old) {
-            pv.change_to(page.frame());
+            pv.change_to(page);
             // First the mark: who sees the page without its writeable mark, which goes with the last PV entry,
             // sees the generation to wait for.
             if let Some(word) = pv.word() {

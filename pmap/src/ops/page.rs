@@ -28,7 +28,7 @@ impl<M: Machine> System<M> {
         self.assert_own(page);
         self.count(|c| &c.remove_all_calls, 1);
         let mut freed = Freed::default();
-        let mut pv = self.pv_locks().write(page.frame());
+        let mut pv = self.pv_locks().write(page);
         while let Some(entry) = page.first_pv() {
             let Ok((core, mut state)) = self.lock_owner(&mut pv, page, entry) else { continue };
             let va = entry.va();
@@ -72,7 +72,7 @@ impl<M: Machine> System<M> {
     }
 
     fn write_protect_mappings(&self, page: &PageRecord) {
-        let mut pv = self.pv_locks().write(page.frame());
+        let mut pv = self.pv_locks().write(page);
         'over: loop {
             for entry in page.pv_entries() {
                 let Ok((core, state)) = self.lock_owner(&mut pv, page, entry) else { continue 'over };
@@ -104,7 +104,7 @@ impl<M: Machine> System<M> {
     #[must_use]
     pub fn page_is_mapped(&self, page: &PageRecord) -> bool {
         self.assert_own(page);
-        let _list = self.pv_locks().read(page.frame());
+        let _list = self.pv_locks().read(page);
         page.first_pv().is_some()
     }
 
@@ -119,7 +119,7 @@ impl<M: Machine> System<M> {
     /// If the page belongs to another system.
     pub fn set_unmanaged(&self, page: &PageRecord, unmanaged: bool) -> Result<(), StillMapped> {
         self.assert_own(page);
-        let _list = self.pv_locks().write(page.frame());
+        let _list = self.pv_locks().write(page);
         if page.first_pv().is_some() {
             return Err(StillMapped);
         }
@@ -130,7 +130,7 @@ impl<M: Machine> System<M> {
     /// Waits until every DI section that marked the page has finished its flushes.
     fn wait_for_invalidations(&self, page: &PageRecord) {
         if !self.mutation().is(Mutation::NoDiWait) {
-            self.machine().participant().wait(self.pv_locks().word(page.frame()));
+            self.machine().participant().wait(self.pv_locks().word(page));
         }
     }
 }

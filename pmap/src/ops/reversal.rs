@@ -42,7 +42,7 @@ impl<M: Machine> System<M> {
         let generation = page.generation();
         pv.release();
         let guard = core.lock();
-        pv.change_to(page.frame());
+        pv.change_to(page);
         if page.generation() == generation {
             return Ok((core, guard));
         }
@@ -60,7 +60,7 @@ impl<M: Machine> System<M> {
         mut test: impl FnMut(crate::entry::Entry) -> bool,
     ) -> bool {
         self.assert_own(page);
-        let mut list = self.pv_locks().read(page.frame());
+        let mut list = self.pv_locks().read(page);
         'over: loop {
             for entry in page.pv_entries() {
                 let core = self.owner_of(entry);
@@ -71,7 +71,7 @@ impl<M: Machine> System<M> {
                         let generation = page.generation();
                         drop(list);
                         let guard = core.lock();
-                        list = self.pv_locks().read(page.frame());
+                        list = self.pv_locks().read(page);
                         if page.generation() != generation {
                             self.count(|c| &c.reversal_restarts, 1);
                             restart();

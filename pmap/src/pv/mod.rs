@@ -10,4 +10,5 @@ mod list;
 mod lock;
 
 pub(crate) use chunk::{ChunkList, ChunkPtr, PvEntry, PvPtr};
-pub(crate) use lock::{PvLocks, PvSlot};
+pub use lock::PvLocking;
+pub(crate) use lock::{Bucket, PvLocks, PvSlot};
