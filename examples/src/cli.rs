@@ -9,12 +9,13 @@ use gencount::Implementation;
 use pmap::mutation::{self, Mutation};
 use pmap::{Options as PmapOptions, PvLocking};
 
+use crate::bench::{Bench, Mix};
 use crate::error::{EXIT_FAILED, EXIT_INPUT, EXIT_OK, Error};
 use crate::model::Verify;
 use crate::replay::{Choices, Display, Memory, Options, replay};
 use crate::report::{Report, combined};
 use crate::torture::{self, Duration};
-use crate::{dispatch, trace};
+use crate::{bench, dispatch, trace};
 
 /// Recorded programs on the pmap and a software machine that behaves as badly as the architecture permits.
 ///
@@ -41,6 +42,8 @@ enum Command {
     },
     /// Random concurrent work on several address spaces, little memory, every check on.
     Torture(TortureArgs),
+    /// Measure the concurrency crates beside their peers: generation counting, the queue, mutexes.
+    Bench(BenchArgs),
     /// Show which implementation of delayed invalidation this processor gets, and why.
     Cpu {
         /// One line of JSON instead.
@@ -99,6 +102,43 @@ struct TortureArgs {
     /// Stop after this many steps of each CPU.
     #[arg(long)]
     steps: Option<u64>,
+}
+
+#[derive(Args, Debug)]
+struct BenchArgs {
+    /// What to measure.
+    #[arg(value_enum)]
+    bench: Bench,
+    /// Numbers of threads.
+    #[arg(long, value_delimiter = ',', default_value = "1,2,4,8,32", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Vec<u16>,
+    /// How often threads wait: pairs (never), or wait-1, wait-10, wait-100 (once in so many pairs).
+    #[arg(long, value_delimiter = ',', default_value = "pairs,wait-1,wait-10,wait-100")]
+    mix: Vec<Mix>,
+    /// Only these implementations.
+    #[arg(long = "impl", value_name = "IMPL", value_delimiter = ',')]
+    impls: Vec<String>,
+    /// Runs of each row, interleaved; the median counts.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    runs: u16,
+    /// About how long all of it may take.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    seconds: u32,
+    /// One line of JSON, the last on standard output.
+    #[arg(long)]
+    json: bool,
+}
+
+impl BenchArgs {
+    fn options(&self) -> bench::Options {
+        bench::Options {
+            threads: self.threads.iter().map(|&threads| threads.into()).collect(),
+            mixes: self.mix.clone(),
+            impls: self.impls.clone(),
+            runs: self.runs.into(),
+            time: std::time::Duration::from_secs(self.seconds.into()),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -239,6 +279,17 @@ fn run(cli: Cli) -> Result<bool, Error> {
             eprintln!("pmaplab: torture on {} CPUs, seed {}", choices.cpus, choices.seed);
             let report = torture::torture(choices, duration)?;
             Ok(print(&[report], args.common.json))
+        }
+        Some(Command::Bench(args)) => {
+            eprintln!("pmaplab: bench {}, about {} s", args.bench.name(), args.seconds);
+            let report = bench::bench(args.bench, &args.options()).map_err(Error::Option)?;
+            if args.json {
+                eprint!("{}", report.text());
+                println!("{}", report.json());
+            } else {
+                print!("{}", report.text());
+            }
+            Ok(true)
         }
         Some(Command::Cpu { json }) => {
             if json {

@@ -119,6 +119,22 @@ impl AtomicPair {
             portable: |cell| portable::load(cell).link)
     }
 
+    /// Both halves at one moment. SeqCst.
+    ///
+    /// With the assembly this is `CMPXCHG16B` as well: a locked instruction, which takes the line away from others as a
+    /// write does. Where a later [`compare_exchange`](Self::compare_exchange) decides anyway, load the halves one by one.
+    #[inline]
+    #[must_use]
+    pub fn load(&self) -> Pair {
+        access!(self,
+            assembly: |pair| {
+                // SAFETY: aligned and valid as above; `detect::assembly` saw CMPXCHG16B.
+                let (payload, link) = unsafe { x86_64::load(pair) };
+                Pair { payload, link }
+            },
+            portable: |cell| portable::load(cell))
+    }
+
     /// Stores the payload and leaves the link alone. Release.
     ///
     /// # Safety

@@ -35,6 +35,15 @@ fn new_holds_both_halves() {
 }
 
 #[test]
+fn a_load_of_both_halves_changes_nothing() {
+    for held in [Pair::default(), Pair { payload: LOW, link: HIGH }] {
+        let pair = AtomicPair::new(held);
+        assert_eq!(pair.load(), held);
+        assert_eq!(halves(&pair), held);
+    }
+}
+
+#[test]
 fn half_stores_leave_the_other_half_alone() {
     let pair = AtomicPair::new(Pair { payload: LOW, link: HIGH });
     // SAFETY: nobody else has the pair.

@@ -11,7 +11,7 @@
 //! | half load | load of 16 bytes, of which half is thrown away |
 //! | half store | load and store of 16 bytes by the only thread that may write (the contract of the caller) |
 //! | mark | fetch-or of 16 bytes (the old value is read late, which the freeze makes the same) |
-//! | compare-exchange | itself |
+//! | compare-exchange, load | itself |
 //!
 //! None of the blocks has `pure`, `nomem` or `readonly`. An asm block without them may read and write any memory, so
 //! the compiler moves no access of the program across it; with `readonly` it would move plain loads above a
@@ -104,6 +104,31 @@ pub(super) unsafe fn mark(pair: *mut u128) -> usize {
         );
     }
     (after & !1) | usize::from(was_marked)
+}
+
+/// Loads both halves at once: a compare-exchange from zero to zero, which changes nothing.
+///
+/// # Safety
+/// As for [`load_payload`], and the CPU has `CMPXCHG16B`.
+#[inline]
+pub(super) unsafe fn load(pair: *mut u128) -> (u64, usize) {
+    let (payload, link);
+    // SAFETY: the caller vouches for the pointer, its alignment and the instruction. RBX is restored before the block ends
+    // (RSI holds it meanwhile), and no operand can live in it, since every register is named.
+    unsafe {
+        asm!(
+            "xchg rsi, rbx",
+            "lock cmpxchg16b xmmword ptr [rdi]",
+            "mov rbx, rsi",
+            in("rdi") pair,
+            inout("rsi") 0_u64 => _,
+            in("rcx") 0_u64,
+            inout("rax") 0_u64 => payload,
+            inout("rdx") 0_usize => link,
+            options(nostack),
+        );
+    }
+    (payload, link)
 }
 
 /// Replaces the pair if it equals `(old_payload, old_link)`; says whether it did.

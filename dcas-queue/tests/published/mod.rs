@@ -1,5 +1,6 @@
 //! What `dcas-queue` is measured against: the lock-less generation list as it was published with delayed TLB invalidation,
-//! written from a description of it, on the same pairs.
+//! written from a description of it, on the same pairs. The tests use it, and the benchmarks, where it has to be at its
+//! best: nodes on lines of their own, links that are addresses, hooks that are compiled away.
 //!
 //! It has the same list and the same donation of generations; the differences are what matters here. A node carries an INVALID
 //! bit while it is not in the list *and while it is being inserted or removed*. Whoever meets the bit on a walk starts again, and
@@ -50,7 +51,9 @@ impl Point {
 
 /// Hooks: where it stands, and what to do before another attempt (`false`: give up).
 pub trait Hook {
+    /// Called before the access that `point` names.
     fn at(&self, point: Point);
+    /// Called before another attempt; whether there is to be one.
     fn again(&self) -> bool;
 }
 
@@ -58,64 +61,74 @@ pub trait Hook {
 #[derive(Debug)]
 pub struct GaveUp;
 
+/// A pair on lines of its own: processors fetch them in twos.
+#[repr(align(128))]
+struct Line(AtomicPair);
+
 /// The list with its nodes, which are known by number; node 0 is the head.
 pub struct Published {
-    pairs: Vec<AtomicPair>,
-}
-
-/// The link to node `n`.
-fn to(n: usize) -> usize {
-    n << 1
+    lines: Box<[Line]>,
 }
 
 impl Published {
     /// An empty list with nodes 1 to `nodes`.
+    #[must_use]
     pub fn new(nodes: usize) -> Self {
-        let idle = (0..nodes).map(|_| AtomicPair::new(Pair { payload: 0, link: INVALID }));
-        Self { pairs: std::iter::once(AtomicPair::new(Pair::default())).chain(idle).collect() }
+        let idle = (0..nodes).map(|_| Pair { payload: 0, link: INVALID });
+        let pairs = std::iter::once(Pair::default()).chain(idle);
+        Self { lines: pairs.map(|pair| Line(AtomicPair::new(pair))).collect() }
     }
 
     /// The generation up to which all sections have finished.
+    #[inline]
+    #[must_use]
     pub fn watermark(&self) -> u64 {
-        self.pairs[0].load_payload()
+        self.lines[0].0.load_payload()
     }
 
-    /// A 16-byte read; none if the pair is INVALID (or changed, which sends the caller back as well).
-    fn read(&self, n: usize) -> Option<Pair> {
-        let pair = &self.pairs[n];
-        let seen = Pair { payload: pair.load_payload(), link: pair.load_link() };
-        (seen.link & INVALID == 0 && pair.compare_exchange(seen, seen)).then_some(seen)
+    /// A 16-byte read; none if the pair is INVALID, which sends the caller back.
+    #[inline]
+    fn read(pair: &AtomicPair) -> Option<Pair> {
+        let seen = pair.load();
+        (seen.link & INVALID == 0).then_some(seen)
     }
 
-    /// The node whose link is `link`, from the head on; none if something INVALID or the end came first.
-    fn find(&self, link: usize) -> Option<usize> {
-        let mut n = 0;
+    /// The pair whose link is `link`, from the head on; none if something INVALID or the end came first.
+    #[inline]
+    fn find(&self, link: usize) -> Option<&AtomicPair> {
+        let mut pair = &self.lines[0].0;
         loop {
-            let next = self.pairs[n].load_link();
-            if next & INVALID != 0 {
-                return None;
-            }
+            let next = pair.load_link();
             if next == link {
-                return Some(n);
+                return Some(pair);
             }
-            if next == 0 {
+            if next & INVALID != 0 || next == 0 {
                 return None;
             }
-            n = next >> 1;
+            // SAFETY: the address of one of `self.lines`, which do not move, exposed when it was linked.
+            pair = unsafe { &*core::ptr::with_exposed_provenance(next) };
         }
     }
 
+    /// A node, and the link to it.
+    #[inline]
+    fn node(&self, node: usize) -> (&AtomicPair, usize) {
+        let pair = &self.lines[node].0;
+        (pair, core::ptr::from_ref(pair).expose_provenance())
+    }
+
+    #[inline]
     fn try_begin(&self, node: usize, hook: &impl Hook) -> Option<u64> {
-        let own = &self.pairs[node];
+        let (own, to_own) = self.node(node);
         hook.at(Point::Walk);
         let tail = self.find(0)?;
         hook.at(Point::ReadTail);
-        let seen = self.read(tail).filter(|seen| seen.link == 0)?;
+        let seen = Self::read(tail).filter(|seen| seen.link == 0)?;
         let generation = seen.payload + 1;
         // SAFETY: the node is not linked, and its owner is here.
         unsafe { own.store_payload(generation) };
         hook.at(Point::Link);
-        if !self.pairs[tail].compare_exchange(seen, Pair { link: to(node), ..seen }) {
+        if !tail.compare_exchange(seen, Pair { link: to_own, ..seen }) {
             return None;
         }
         hook.at(Point::Validate);
@@ -125,6 +138,10 @@ impl Published {
     }
 
     /// Begins a section on an idle node; one thread per node.
+    ///
+    /// # Errors
+    /// [`GaveUp`], if the hook said so.
+    #[inline]
     pub fn begin(&self, node: usize, hook: &impl Hook) -> Result<u64, GaveUp> {
         loop {
             match self.try_begin(node, hook) {
@@ -135,19 +152,19 @@ impl Published {
         }
     }
 
+    #[inline]
     fn try_finish(&self, node: usize, hook: &impl Hook) -> Option<()> {
-        let own = &self.pairs[node];
+        let (own, to_own) = self.node(node);
         hook.at(Point::Search);
-        let predecessor = self.find(to(node))?;
+        let predecessor = self.find(to_own)?;
         hook.at(Point::Invalidate);
         let next = own.mark();
         let generation = own.load_payload();
         hook.at(Point::ReadPredecessor);
-        let seen = self.read(predecessor).filter(|seen| seen.link == to(node));
+        let seen = Self::read(predecessor).filter(|seen| seen.link == to_own);
         hook.at(Point::Unlink);
-        let unlinked = seen.is_some_and(|seen| {
-            self.pairs[predecessor].compare_exchange(seen, Pair { payload: generation, link: next })
-        });
+        let unlinked = seen
+            .is_some_and(|seen| predecessor.compare_exchange(seen, Pair { payload: generation, link: next }));
         if !unlinked {
             // SAFETY: INVALID: nobody else changes it.
             unsafe { own.store_link(next) };
@@ -157,6 +174,10 @@ impl Published {
     }
 
     /// Finishes the section of a node.
+    ///
+    /// # Errors
+    /// [`GaveUp`], if the hook said so; the section is open then.
+    #[inline]
     pub fn finish(&self, node: usize, hook: &impl Hook) -> Result<(), GaveUp> {
         loop {
             match self.try_finish(node, hook) {

@@ -1,5 +1,6 @@
 //! Tests of the built program, through its command line.
 
+mod bench;
 mod common;
 mod cpu;
 mod refusals;

@@ -18,6 +18,13 @@ fn wrong_arguments() {
     refused(&["replay", "x", "--frames", "0%"], "neither");
     refused(&["torture", "--mutation", "no-such-thing"], "no such mutation");
     refused(&["dance"], "dance");
+    refused(&["bench"], "required arguments");
+    refused(&["bench", "magic"], "magic");
+    refused(&["bench", "di", "--threads", "1,0"], "--threads");
+    refused(&["bench", "di", "--mix", "wait-7"], "none of pairs, wait-1, wait-10 and wait-100");
+    refused(&["bench", "queue", "--impl", "sharded"], "bench queue has no \"sharded\"");
+    refused(&["bench", "di", "--runs", "0"], "--runs");
+    refused(&["bench", "di", "--impl", "crossbeam-epoch", "--mix", "wait-1"], "nothing to measure");
 }
 
 #[test]
