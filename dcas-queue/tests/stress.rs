@@ -1,6 +1,7 @@
 //! Real threads, more than cores, as fast as they can; every promise about the watermark is checked as it is made.
 //!
-//! `DCAS_QUEUE_STRESS_SECONDS=60 cargo test --release -p dcas-queue --test stress` runs it for a minute per test.
+//! `DCAS_QUEUE_STRESS_SECONDS=60 cargo test --release -p dcas-queue --test stress` runs it for a minute per test; `.ci/stress`
+//! runs it with the other crates' stress tests.
 //!
 //! What this cannot see: interleavings that the machine at hand does not produce. The explicit-state check looks at
 //! all of them for few threads; this looks at the real code with its real instructions.
@@ -13,7 +14,13 @@ use std::time::{Duration, Instant};
 
 use dcas_queue::{Node, Queue};
 
-const THREADS: usize = 8;
+/// Twice as many threads as cores, and 8 at least: some are always preempted, wherever they are.
+fn threads() -> usize {
+    thread::available_parallelism().map_or(8, |cores| (2 * cores.get()).clamp(8, 64))
+}
+
+/// How many payloads each thread remembers, to be compared with the others' in the end.
+const REMEMBERED: usize = 1 << 20;
 
 /// How long each test runs: 400 ms, or as many seconds as the environment says.
 fn run_time() -> Duration {
@@ -30,7 +37,7 @@ struct History {
     queue: Queue,
     /// Per thread: the payload of its open section, or 0. Written after append and before remove, so a section is open
     /// all the time that its payload stands here.
-    open: [AtomicU64; THREADS],
+    open: Box<[AtomicU64]>,
     stop: AtomicBool,
 }
 
@@ -38,7 +45,7 @@ impl History {
     fn new() -> Self {
         Self {
             queue: Queue::new(0),
-            open: [const { AtomicU64::new(0) }; THREADS],
+            open: (0..threads()).map(|_| AtomicU64::new(0)).collect(),
             stop: AtomicBool::new(false),
         }
     }
@@ -81,13 +88,13 @@ impl History {
     }
 
     /// All sections are removed: the watermark is the largest payload, and no payload came twice.
-    fn finish(&self, mut issued: Vec<u64>) {
+    fn finish(&self, mut issued: Vec<u64>, largest: u64) {
         // SAFETY: nodes outlive this call.
         unsafe { self.queue.complete_removals(&()) };
         issued.sort_unstable();
         assert!(issued.windows(2).all(|pair| pair[0] < pair[1]), "a payload was issued twice");
         assert!(self.queue.is_empty());
-        assert_eq!(self.queue.watermark(), *issued.last().expect("some section"));
+        assert_eq!(self.queue.watermark(), largest);
     }
 }
 
@@ -98,20 +105,28 @@ fn xorshift(x: &mut u64) -> u64 {
     *x
 }
 
-/// Runs `section` in all threads until the time is up, beside a thread that checks and one that completes removals.
-fn run(history: &History, section: impl Fn(usize, &mut u64) -> u64 + Sync) -> Vec<u64> {
+/// Runs `section` in all threads until the time is up, beside a thread that checks and completes removals. Then all has to
+/// be finished.
+fn run(history: &History, section: impl Fn(usize, &mut u64) -> u64 + Sync) {
+    let (mut issued, mut largest, mut sections) = (Vec::new(), 0, 0_u64);
     thread::scope(|scope| {
-        let workers: Vec<_> = (0..THREADS)
+        let workers: Vec<_> = (0..history.open.len())
             .map(|t| {
                 let section = &section;
                 scope.spawn(move || {
                     let mut random = 0x9e37_79b9 + t as u64;
-                    let mut issued = Vec::new();
+                    let (mut issued, mut last, mut sections) = (Vec::new(), 0, 0_u64);
                     // ORD: Relaxed: only asks to end.
                     while !history.stop.load(Ordering::Relaxed) {
-                        issued.push(section(t, &mut random));
+                        let payload = section(t, &mut random);
+                        assert!(payload > last, "a thread's payloads rise");
+                        last = payload;
+                        sections += 1;
+                        if issued.len() < REMEMBERED {
+                            issued.push(payload);
+                        }
                     }
-                    issued
+                    (issued, last, sections)
                 })
             })
             .collect();
@@ -134,37 +149,42 @@ fn run(history: &History, section: impl Fn(usize, &mut u64) -> u64 + Sync) -> Ve
         }
         // ORD: Relaxed: only asks to end.
         history.stop.store(true, Ordering::Relaxed);
-        workers.into_iter().flat_map(|worker| worker.join().expect("a worker failed")).collect()
-    })
+        for worker in workers {
+            let (payloads, last, completed) = worker.join().expect("a worker failed");
+            issued.extend(payloads);
+            largest = largest.max(last);
+            sections += completed;
+        }
+    });
+    println!("{} threads completed {sections} sections", history.open.len());
+    history.finish(issued, largest);
 }
 
 #[test]
 fn every_thread_its_own_node() {
     let history = History::new();
-    let nodes = [const { Node::new() }; THREADS];
-    let issued = run(&history, |t, random| {
+    let nodes: Vec<_> = history.open.iter().map(|_| Node::new()).collect();
+    run(&history, |t, random| {
         let work = xorshift(random) % 200;
         history.section(t, &nodes[t], 1 + work % 3, work as u32)
     });
-    history.finish(issued);
 }
 
 /// Nodes wander between threads, so a node's next stay is often another thread's.
 #[test]
 fn nodes_change_hands() {
     let history = History::new();
-    let nodes = [const { Node::new() }; THREADS];
+    let nodes: Vec<_> = history.open.iter().map(|_| Node::new()).collect();
     let pool = Mutex::new(nodes.iter().collect::<Vec<_>>());
     let take = |random: &mut u64| {
         let mut pool = pool.lock().expect("no panic while held");
         let index = xorshift(random) as usize % pool.len();
         pool.swap_remove(index)
     };
-    let issued = run(&history, |t, random| {
+    run(&history, |t, random| {
         let node = take(random);
         let payload = history.section(t, node, 1, (xorshift(random) % 100) as u32);
         pool.lock().expect("no panic while held").push(node);
         payload
     });
-    history.finish(issued);
 }

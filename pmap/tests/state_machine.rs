@@ -5,6 +5,7 @@ mod support;
 
 use std::collections::BTreeMap;
 
+use gencount::Implementation;
 use pmap::sim::{Adversary, Config, SimMachine};
 use pmap::{Access, EnterFlags, Frame, Options, Pmap, Protection, PvLocking, System, VirtAddr, VirtRange};
 use proptest::prelude::*;
@@ -382,8 +383,9 @@ impl<'s> Run<'s> {
     }
 }
 
-fn run(ops: &[Op], seed: u64, options: Options) {
-    let config = Config { cpus: 1, frames: 320, seed, adversary: Adversary::fierce(), ..Config::default() };
+fn run(ops: &[Op], seed: u64, di: Implementation, options: Options) {
+    let config =
+        Config { cpus: 1, frames: 320, seed, di, adversary: Adversary::fierce(), ..Config::default() };
     let machine = SimMachine::new(config).expect("a machine");
     let system = System::with_options(machine, options).expect("a system");
     system.machine().run_cpu(cpu(0), || {
@@ -427,8 +429,9 @@ proptest! {
         ops in prop::collection::vec(op(), 1..60),
         seed in any::<u64>(),
         per_run in any::<bool>(),
+        di in prop::sample::select(&Implementation::ALL),
     ) {
         let pv_locking = if per_run { PvLocking::PerRun } else { PvLocking::Hashed };
-        run(&ops, seed, Options { pv_locking });
+        run(&ops, seed, di, Options { pv_locking });
     }
 }

@@ -89,7 +89,9 @@ fn every_way_to_run_it_is_clean() {
         &["--di", "locked", "--cpus", "4"][..],
         &["--di", "sharded", "--cpus", "6"],
         &["--di", "lockfree", "--cpus", "8", "--seed", "7"],
-        &["--frames", "60%", "--cpus", "4"],
+        &["--frames", "60%", "--cpus", "4", "--di", "locked"],
+        &["--frames", "60%", "--cpus", "4", "--di", "lockfree"],
+        &["--frames", "60%", "--cpus", "4", "--di", "sharded"],
         &["--frames", "40%"],
     ] {
         let mut all = vec!["replay", file, "--json"];

@@ -11,10 +11,12 @@ fn torture(args: &[&str]) -> Outcome {
 #[test]
 fn nothing_is_found_where_nothing_is_wrong() {
     for args in [
-        &["--seconds", "2", "--cpus", "4", "--seed", "11"][..],
+        &["--seconds", "2", "--cpus", "4", "--seed", "11", "--di", "lockfree"][..],
         &["--seconds", "2", "--cpus", "8", "--seed", "12", "--di", "locked"],
         &["--seconds", "2", "--cpus", "4", "--seed", "13", "--di", "sharded"],
-        &["--steps", "400", "--cpus", "3", "--seed", "13", "--deterministic"],
+        &["--steps", "400", "--cpus", "3", "--seed", "13", "--deterministic", "--di", "locked"],
+        &["--steps", "400", "--cpus", "3", "--seed", "13", "--deterministic", "--di", "lockfree"],
+        &["--steps", "400", "--cpus", "3", "--seed", "13", "--deterministic", "--di", "sharded"],
     ] {
         let out = torture(args);
         assert_eq!(out.code, Some(0), "{args:?}: {}", out.stderr);
@@ -28,9 +30,11 @@ fn nothing_is_found_where_nothing_is_wrong() {
 
 /// Within ten seconds, on each of five seeds, in both modes.
 fn is_found(mutation: &str) {
-    for seed in ["1", "2", "3", "4", "5"] {
+    let all = ["locked", "lockfree", "sharded"];
+    for (seed, di) in ["1", "2", "3", "4", "5"].into_iter().zip(all.into_iter().cycle()) {
         for mode in [&[][..], &["--deterministic"]] {
-            let mut args = vec!["--seconds", "10", "--cpus", "4", "--seed", seed, "--mutation", mutation];
+            let mut args =
+                vec!["--seconds", "10", "--cpus", "4", "--seed", seed, "--di", di, "--mutation", mutation];
             args.extend(mode);
             let out = torture(&args);
             assert_eq!(out.code, Some(1), "{args:?} was not found: {}", out.stderr);
