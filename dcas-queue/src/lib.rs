@@ -101,6 +101,7 @@ extern crate alloc;
 extern crate std;
 
 mod backoff;
+mod mutation;
 mod node;
 mod observer;
 pub mod pair;
@@ -114,6 +115,8 @@ mod snapshot;
 pub mod uses;
 mod walk;
 
+#[cfg(feature = "mutations")]
+pub use mutation::Mutation;
 pub use node::Node;
 pub use observer::{Observer, Operation, Step};
 pub use queue::{Overflow, Queue, Removed};

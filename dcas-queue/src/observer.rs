@@ -109,6 +109,14 @@ pub trait Observer {
     fn watermark_advanced(&self, watermark: u64) {
         let _ = watermark;
     }
+
+    /// The rule that this observer's operations do without, for tests that show that their checks notice. An observer
+    /// that names one here takes the queue's guarantees away, those of memory safety included.
+    #[cfg(feature = "mutations")]
+    #[inline]
+    fn mutation(&self) -> Option<crate::Mutation> {
+        None
+    }
 }
 
 /// Observes nothing.
@@ -133,5 +141,11 @@ impl<O: Observer + ?Sized> Observer for &O {
     #[inline]
     fn watermark_advanced(&self, watermark: u64) {
         (**self).watermark_advanced(watermark);
+    }
+
+    #[cfg(feature = "mutations")]
+    #[inline]
+    fn mutation(&self) -> Option<crate::Mutation> {
+        (**self).mutation()
     }
 }

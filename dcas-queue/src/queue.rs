@@ -2,6 +2,7 @@
 
 use core::num::NonZeroU64;
 
+use crate::mutation::{Mutation, broken};
 use crate::node::Node;
 use crate::observer::{Observer, Operation, Step};
 use crate::pair::{AtomicPair, MARK, Pair};
@@ -129,18 +130,27 @@ impl Queue {
                     obs.step(Step::RetractLink);
                     // SAFETY: the node is not linked and the caller is its only owner.
                     unsafe { node.pair.store_link(MARK) };
-                    obs.step(Step::RetractPayload);
-                    // SAFETY: as above.
-                    unsafe { node.pair.store_payload(floor) };
+                    if !broken(obs, Mutation::UnusedPayloadKept) {
+                        obs.step(Step::RetractPayload);
+                        // SAFETY: as above.
+                        unsafe { node.pair.store_payload(floor) };
+                    }
                 }
                 return Err(Overflow { tail: tail.seen.payload, step: n });
             };
             // The never-down rule (INV-Q-6). The payload of the node's last stay must be exceeded. That of a failed
             // attempt of this call was never visible in the queue and may come again.
-            if payload < last || (payload == last && !prepared) {
+            let down = payload < last || (payload == last && !prepared);
+            if down && !broken(obs, Mutation::NoNeverDownRule) {
                 // The two loads of the tail were torn: no tail was ever below what this node had.
                 walker.restart();
                 continue;
+            }
+            if broken(obs, Mutation::LinkPreparedBeforePayload) && !prepared {
+                obs.step(Step::PrepareLink);
+                // SAFETY: as below.
+                unsafe { node.pair.store_link(0) };
+                prepared = true;
             }
             if payload != last {
                 obs.step(Step::PreparePayload);
@@ -176,12 +186,18 @@ impl Queue {
     /// The [safety section of the queue](Queue#safety-of-the-operations); and `node` is in this queue: its last
     /// operation was an `append` here that succeeded.
     pub unsafe fn remove<O: Observer>(&self, node: &Node, obs: &O) -> Removed {
+        let early = broken(obs, Mutation::PayloadReadBeforeMark).then(|| {
+            obs.step(Step::ReadOwnPayload);
+            node.pair.load_payload()
+        });
         obs.step(Step::Mark);
         let link = node.pair.mark();
         debug_assert!(link & MARK == 0, "remove: the node is not in a queue");
         // Only now: before the mark, a donation could still come in between (INV-Q-8).
-        obs.step(Step::ReadOwnPayload);
-        let payload = node.pair.load_payload();
+        let payload = early.unwrap_or_else(|| {
+            obs.step(Step::ReadOwnPayload);
+            node.pair.load_payload()
+        });
 
         let mut walker = Walker::new(Operation::Remove, obs);
         let target = Target { address: node.address(), donation: Pair { payload, link: link & !MARK } };

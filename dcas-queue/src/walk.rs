@@ -13,6 +13,7 @@
 
 use crate::Queue;
 use crate::backoff::Backoff;
+use crate::mutation::{Mutation, broken};
 use crate::observer::{Observer, Operation, Step};
 use crate::pair::{AtomicPair, MARK, Pair};
 
@@ -91,12 +92,8 @@ impl<'operation, O: Observer> Walker<'operation, O> {
         queue: &'queue Queue,
         target: Option<Target>,
     ) -> Result<Ended<'queue>, Stale> {
-        // Payload before link, here and below: the other way round an open section can be lost (INV-Q-7).
-        self.observer.step(Step::ReadHeadPayload);
-        let payload = queue.head.load_payload();
-        self.observer.step(Step::ReadHeadLink);
-        let link = queue.head.load_link();
-        let mut here = Position { cell: &queue.head, seen: Pair { payload, link } };
+        let seen = self.read(&queue.head, Step::ReadHeadPayload, Step::ReadHeadLink);
+        let mut here = Position { cell: &queue.head, seen };
 
         while here.seen.link != 0 {
             if let Some(target) = target
@@ -109,12 +106,13 @@ impl<'operation, O: Observer> Walker<'operation, O> {
             // SAFETY: `here` linked to it while in this queue, and nodes are type-stable while walks run.
             let next: &'queue AtomicPair = unsafe { pair_at(here.seen.link) };
 
-            self.observer.step(Step::ReadNextPayload);
-            let payload = next.load_payload();
-            self.observer.step(Step::ReadNextLink);
-            let link = next.load_link();
+            let seen = self.read(next, Step::ReadNextPayload, Step::ReadNextLink);
 
-            here = if link & MARK == 0 {
+            here = if seen.link & MARK == 0 {
+                if self.breaks(Mutation::NoRecheck) {
+                    here = Position { cell: next, seen };
+                    continue;
+                }
                 // Link before payload: the payload, read last, vouches for the whole time since it was first read.
                 self.observer.step(Step::RecheckLink);
                 if here.cell.load_link() != here.seen.link {
@@ -124,16 +122,42 @@ impl<'operation, O: Observer> Walker<'operation, O> {
                 if here.cell.load_payload() != here.seen.payload {
                     return Err(Stale);
                 }
-                Position { cell: next, seen: Pair { payload, link } }
+                Position { cell: next, seen }
             } else {
+                if self.breaks(Mutation::NoHelping) {
+                    return Err(Stale);
+                }
                 // Finish the removal. No recheck: the compare-exchange succeeds only if `here` did not change
                 // since it was read, and then `next` was its successor, marked and frozen, all along.
-                self.observer.step(Step::ReadFrozenPayload);
-                let payload = next.load_payload();
-                self.unlink(queue, here, Pair { payload, link: link & !MARK })?
+                let mut payload = seen.payload;
+                if !self.breaks(Mutation::HelperKeepsEarlierPayload) {
+                    self.observer.step(Step::ReadFrozenPayload);
+                    payload = next.load_payload();
+                }
+                self.unlink(queue, here, Pair { payload, link: seen.link & !MARK })?
             };
         }
         Ok(Ended::AtTail(here))
+    }
+
+    /// Reads a pair, half by half: payload before link, for the other way round an open section can be lost (INV-Q-7).
+    #[inline]
+    fn read(&self, cell: &AtomicPair, payload_step: Step, link_step: Step) -> Pair {
+        if self.breaks(Mutation::LinkReadBeforePayload) {
+            self.observer.step(link_step);
+            let link = cell.load_link();
+            self.observer.step(payload_step);
+            return Pair { payload: cell.load_payload(), link };
+        }
+        self.observer.step(payload_step);
+        let payload = cell.load_payload();
+        self.observer.step(link_step);
+        Pair { payload, link: cell.load_link() }
+    }
+
+    #[inline]
+    fn breaks(&self, mutation: Mutation) -> bool {
+        broken(self.observer, mutation)
     }
 
     /// Unlinks the node that `here` links to: `here` takes over its payload and its link, in one step.

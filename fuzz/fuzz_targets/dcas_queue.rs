@@ -10,8 +10,7 @@ mod support;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    // The first byte says where the watermark starts: at 0 mostly, or so near the end that payloads run out.
-    let Some((&first, rest)) = bytes.split_first() else { return };
-    let watermark = if first < 200 { 0 } else { u64::MAX - 4 * u64::from(first - 200) };
-    support::World::new(watermark, rest).run();
+    if let Some(world) = support::World::of_bytes(bytes) {
+        world.run();
+    }
 });

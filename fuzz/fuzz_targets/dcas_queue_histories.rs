@@ -9,4 +9,4 @@ mod schedules;
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| schedules::run(bytes));
+fuzz_target!(|bytes: &[u8]| schedules::run(bytes, None));

@@ -7,11 +7,12 @@
 //! The first bytes are the threads' programs, the rest is the schedule; when it ends, each thread runs to its end.
 
 use std::num::NonZeroU64;
+use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use dcas_queue::{Entry, Node, Observer, Queue, Step};
+use dcas_queue::{Entry, Mutation, Node, Observer, Queue, Step};
 
 /// Threads of a run.
 const THREADS: usize = 3;
@@ -20,12 +21,19 @@ const EACH: usize = 2;
 const NODES: usize = THREADS * EACH;
 /// Operations of a thread at most.
 const OPERATIONS: usize = 12;
+/// Steps of a thread in a row, at most, when the schedule has ended and it runs alone: ten times what all its operations
+/// take (INV-Q-4).
+const ALONE: u32 = 10_000;
 
 /// Who runs, who is there, and what the schedule still says.
 struct Turn<'bytes> {
     current: usize,
     alive: [bool; THREADS],
     schedule: &'bytes [u8],
+    /// Steps that a thread took since the schedule ended.
+    alone: u32,
+    /// Why a thread failed: the others end at once.
+    failed: bool,
 }
 
 impl Turn<'_> {
@@ -36,12 +44,18 @@ impl Turn<'_> {
             if byte >= 128 {
                 self.current = usize::from(byte) % THREADS;
             }
+        } else {
+            self.alone += 1;
         }
         if !self.alive[self.current] {
             self.current = self.alive.iter().position(|&alive| alive).unwrap_or(0);
+            self.alone = 0;
         }
     }
 }
+
+/// What a thread unwinds with because another one failed.
+struct Ended;
 
 /// A queue, its nodes, and what is known of its history.
 struct History<'bytes> {
@@ -56,6 +70,8 @@ struct History<'bytes> {
     turn: Mutex<Turn<'bytes>>,
     /// Per thread: it is its turn.
     go: [Condvar; THREADS],
+    /// The rule that all operations do without.
+    mutation: Option<Mutation>,
 }
 
 /// One thread's hook.
@@ -76,6 +92,10 @@ impl Observer for Scheduled<'_, '_> {
 
     /// Nobody gets anywhere while this thread pauses.
     fn backoff(&self, _: u32) {}
+
+    fn mutation(&self) -> Option<Mutation> {
+        self.history.mutation
+    }
 }
 
 /// Ends a thread, also one that failed: the others must not wait for it.
@@ -85,6 +105,7 @@ impl Drop for Leave<'_, '_> {
     fn drop(&mut self) {
         let mut turn = self.0.turn();
         turn.alive[self.1] = false;
+        turn.failed |= thread::panicking();
         turn.choose();
         self.0.go[turn.current].notify_one();
     }
@@ -99,15 +120,20 @@ impl<'bytes> History<'bytes> {
     fn pass(&self, thread: usize) {
         let mut turn = self.turn();
         turn.choose();
+        assert!(turn.alone < ALONE, "INV-Q-4: a thread that runs alone does not get through");
         if turn.current != thread {
             self.go[turn.current].notify_one();
-            self.wait(turn, thread);
+            turn = self.wait(turn, thread);
+        }
+        if turn.failed {
+            drop(turn);
+            resume_unwind(Box::new(Ended));
         }
     }
 
-    fn wait(&self, turn: MutexGuard<'_, Turn<'bytes>>, thread: usize) {
+    fn wait<'h>(&'h self, turn: MutexGuard<'h, Turn<'bytes>>, thread: usize) -> MutexGuard<'h, Turn<'bytes>> {
         let go = &self.go[thread];
-        drop(go.wait_while(turn, |turn| turn.current != thread).unwrap_or_else(PoisonError::into_inner));
+        go.wait_while(turn, |turn| turn.current != thread).unwrap_or_else(PoisonError::into_inner)
     }
 
     /// INV-Q-1 to INV-Q-3 of this moment, and that tail and watermark never go down.
@@ -164,7 +190,7 @@ impl<'bytes> History<'bytes> {
     /// One thread's program: each byte names one of its nodes, which is appended or removed, or a walk.
     fn run(&self, thread: usize, program: &[u8]) {
         let _leave = Leave(self, thread);
-        self.wait(self.turn(), thread);
+        drop(self.wait(self.turn(), thread));
         let hook = Scheduled { history: self, thread };
         for &byte in program {
             let node = thread * EACH + usize::from(byte) % EACH;
@@ -185,11 +211,11 @@ impl<'bytes> History<'bytes> {
     }
 }
 
-/// Runs what the bytes say.
+/// Runs what the bytes say, without the rule if one is named.
 ///
 /// # Panics
 /// If the queue breaks a promise.
-pub fn run(bytes: &[u8]) {
+pub fn run(bytes: &[u8], mutation: Option<Mutation>) {
     let Some((&operations, bytes)) = bytes.split_first() else { return };
     let operations = usize::from(operations) % OPERATIONS + 1;
     let (programs, schedule) = bytes.split_at(bytes.len().min(operations * THREADS));
@@ -200,17 +226,24 @@ pub fn run(bytes: &[u8]) {
         issued: AtomicU64::new(0),
         tail: AtomicU64::new(0),
         watermark: AtomicU64::new(0),
-        turn: Mutex::new(Turn { current: 0, alive: [true; THREADS], schedule }),
+        turn: Mutex::new(Turn { current: 0, alive: [true; THREADS], schedule, alone: 0, failed: false }),
         go: [const { Condvar::new() }; THREADS],
+        mutation,
     };
-    thread::scope(|scope| {
-        for thread in 0..THREADS {
-            let program = programs.get(thread * operations..).unwrap_or(&[]);
-            let program = &program[..program.len().min(operations)];
-            let history = &history;
-            scope.spawn(move || history.run(thread, program));
-        }
+    let failure = thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS)
+            .map(|thread| {
+                let program = programs.get(thread * operations..).unwrap_or(&[]);
+                let program = &program[..program.len().min(operations)];
+                let history = &history;
+                scope.spawn(move || history.run(thread, program))
+            })
+            .collect();
+        threads.into_iter().filter_map(|thread| thread.join().err()).find(|panic| !panic.is::<Ended>())
     });
+    if let Some(panic) = failure {
+        resume_unwind(panic);
+    }
     assert!(history.queue.is_empty());
     assert_eq!(history.queue.watermark(), history.issued.load(Ordering::Relaxed), "INV-Q-3");
 }

@@ -8,13 +8,16 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::num::NonZeroU64;
 
-use dcas_queue::{Entry, Node, Observer, Overflow, Queue, Removed, Step};
+use dcas_queue::{Entry, Mutation, Node, Observer, Operation, Overflow, Queue, Removed, Step};
 
 /// How many nodes a run has.
 pub const NODES: usize = 6;
 
 /// How deep operations interrupt each other.
 const DEPTH: usize = 3;
+
+/// More often than this no operation walks again: each restart needs an interrupt, and those need bytes.
+const RESTARTS: u32 = 10_000;
 
 /// What a node is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +71,7 @@ pub struct World<'bytes> {
     nodes: [Node; NODES],
     oracle: RefCell<Oracle>,
     bytes: Cell<&'bytes [u8]>,
+    mutation: Option<Mutation>,
 }
 
 impl<'bytes> World<'bytes> {
@@ -79,7 +83,22 @@ impl<'bytes> World<'bytes> {
             nodes: [const { Node::new() }; NODES],
             oracle: RefCell::new(oracle),
             bytes: Cell::new(bytes),
+            mutation: None,
         }
+    }
+
+    /// What the fuzz target makes of its bytes. The first says where the watermark starts: at 0 mostly, or so near the end
+    /// that payloads run out.
+    pub fn of_bytes(bytes: &'bytes [u8]) -> Option<Self> {
+        let (&first, rest) = bytes.split_first()?;
+        let watermark = if first < 200 { 0 } else { u64::MAX - 4 * u64::from(first - 200) };
+        Some(Self::new(watermark, rest))
+    }
+
+    /// The same, with operations that do without a rule.
+    #[allow(dead_code, reason = "the fuzz target includes the module too, and breaks nothing")]
+    pub fn breaking(self, mutation: Mutation) -> Self {
+        Self { mutation: Some(mutation), ..self }
     }
 
     fn byte(&self) -> Option<u8> {
@@ -126,7 +145,7 @@ impl<'bytes> World<'bytes> {
         }
         let n = NonZeroU64::new(n).expect("at least 1");
         self.oracle.borrow_mut().uses[node] = Use::Busy;
-        let interrupts = Interrupts { world: self, depth, closes: None };
+        let interrupts = Interrupts::new(self, depth, None);
         // SAFETY: the nodes live as long as the queue; one thread, and a busy node is left alone.
         let result = unsafe { self.queue.append(&self.nodes[node], n, &interrupts) };
         let mut oracle = self.oracle.borrow_mut();
@@ -150,7 +169,7 @@ impl<'bytes> World<'bytes> {
     pub fn remove(&self, node: usize, depth: usize) {
         let Use::Open(issued) = self.oracle.borrow().uses[node] else { return };
         self.oracle.borrow_mut().uses[node] = Use::Leaving(issued);
-        let interrupts = Interrupts { world: self, depth, closes: Some(node) };
+        let interrupts = Interrupts::new(self, depth, Some(node));
         // SAFETY: as for `append`; the node is in the queue.
         let Removed { payload, watermark_advanced, helped } =
             unsafe { self.queue.remove(&self.nodes[node], &interrupts) };
@@ -165,8 +184,7 @@ impl<'bytes> World<'bytes> {
     pub fn complete(&self, depth: usize) {
         let before = self.queue.watermark();
         // SAFETY: as for `append`.
-        let advanced =
-            unsafe { self.queue.complete_removals(&Interrupts { world: self, depth, closes: None }) };
+        let advanced = unsafe { self.queue.complete_removals(&Interrupts::new(self, depth, None)) };
         assert!(!advanced || self.queue.watermark() > before);
         self.check();
         // Once more, lest an interrupt came after the walk.
@@ -212,6 +230,13 @@ struct Interrupts<'world, 'bytes> {
     depth: usize,
     /// The node that the operation removes.
     closes: Option<usize>,
+    restarts: Cell<u32>,
+}
+
+impl<'world, 'bytes> Interrupts<'world, 'bytes> {
+    fn new(world: &'world World<'bytes>, depth: usize, closes: Option<usize>) -> Self {
+        Self { world, depth, closes, restarts: Cell::new(0) }
+    }
 }
 
 impl Observer for Interrupts<'_, '_> {
@@ -235,5 +260,14 @@ impl Observer for Interrupts<'_, '_> {
         }
     }
 
+    fn restarted(&self, operation: Operation) {
+        self.restarts.set(self.restarts.get() + 1);
+        assert!(self.restarts.get() < RESTARTS, "INV-Q-4: {operation:?} walks again and again");
+    }
+
     fn backoff(&self, _: u32) {}
+
+    fn mutation(&self) -> Option<Mutation> {
+        self.world.mutation
+    }
 }
