@@ -10,6 +10,8 @@ use core::fmt;
 pub const PAGE_SIZE: u64 = 4096;
 /// log2 of [`PAGE_SIZE`].
 pub const PAGE_SHIFT: u32 = 12;
+/// Bytes that one level 2 entry covers: a 2 MiB page, or a table of base pages.
+pub const SUPERPAGE_SIZE: u64 = 2 << 20;
 /// First address above the user half with 48-bit paging (Intel SDM vol. 3, 4.5: canonical form).
 pub const USER_END: VirtAddr = VirtAddr(0x0000_8000_0000_0000);
 
@@ -46,6 +48,34 @@ impl VirtAddr {
     #[must_use]
     pub const fn index(self, level: u32) -> usize {
         ((self.0 >> (PAGE_SHIFT + 9 * (level - 1))) & 511) as usize
+    }
+
+    /// Where to map `size` bytes of an object, beginning at its byte `offset`, so that 2 MiB pages can be used: the
+    /// first address from `self` on that lies in its 2 MiB run as the offset lies in the object's. `self`
+    /// if the mapping would not cover a whole run, or there is no such address. For an object whose pages have a
+    /// colour, that is, begin somewhere in a run of memory, `offset` counts from the beginning of that run.
+    ///
+    /// ```
+    /// use pmap::VirtAddr;
+    ///
+    /// let at = VirtAddr(0x40_3000).align_superpage(0x1000, 8 << 20);
+    /// assert_eq!(at, VirtAddr(0x60_1000));
+    /// assert_eq!(VirtAddr(0x40_3000).align_superpage(0x1000, 1 << 20), VirtAddr(0x40_3000));
+    /// ```
+    #[must_use]
+    pub const fn align_superpage(self, offset: u64, size: u64) -> Self {
+        let mask = SUPERPAGE_SIZE - 1;
+        let wanted = offset & mask;
+        // What lies before the object's first whole run.
+        let head = (SUPERPAGE_SIZE - wanted) & mask;
+        if size < head || size - head < SUPERPAGE_SIZE {
+            return self;
+        }
+        let base = if self.0 & mask <= wanted { Some(self.0) } else { self.0.checked_add(mask) };
+        match base {
+            Some(base) => Self((base & !mask) + wanted),
+            None => self,
+        }
     }
 
     /// The address `bytes` further on, wrapping at 2^64.
@@ -111,6 +141,10 @@ pub struct FrameRange {
     /// Number of frames.
     pub count: u64,
 }
+
+/// Memory that Skylake-X processors of some steppings must not use while transactional memory is on: 4 MiB from
+/// 1 GiB on (erratum SKZ63). To be handed to [`System::retire`](crate::System::retire), frame by frame.
+pub const SKZ63: FrameRange = FrameRange { start: Frame(0x4_0000), count: 1024 };
 
 /// A half-open, page-aligned range of virtual addresses.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -206,6 +240,25 @@ mod tests {
         assert_eq!([4, 3, 2, 1].map(|l| va.index(l)), [3, 5, 7, 9]);
         assert_eq!(va.page_offset(), 0x123);
         assert_eq!(va.page().page_offset(), 0);
+    }
+
+    /// Against the definition: the first address from `va` on with the offset's place in a run.
+    #[test]
+    fn superpage_alignment_keeps_the_offset_and_never_goes_back() {
+        let run = SUPERPAGE_SIZE;
+        for start in [0, 0x1000, 0x1f_f000, 0x20_0000, 0x7fff_1234_5000] {
+            for offset in [0, 0x1000, 0xff000, 0x1f_f000, 0x20_0000, 0x73_4000] {
+                for size in [0, 0x1000, run - 0x1000, run, run + 0x1000, 2 * run - 0x1000, 2 * run, 9 * run] {
+                    let at = VirtAddr(start).align_superpage(offset, size);
+                    let covers_a_run = (offset.next_multiple_of(run) + run) <= offset + size;
+                    let first = (start..).step_by(0x1000).find(|va| va % run == offset % run);
+                    let expected = if covers_a_run { first } else { Some(start) };
+                    assert_eq!(Some(at.0), expected, "{start:#x} {offset:#x} {size:#x}");
+                }
+            }
+        }
+        let top = VirtAddr(u64::MAX - 0xfff);
+        assert_eq!(top.align_superpage(0, 8 * run), top, "there is no address above");
     }
 
     #[test]

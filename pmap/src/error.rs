@@ -26,6 +26,8 @@ errors! {
     Shortage => "no frame for page tables or PV entries: free memory and try again";
     /// The page has managed mappings: remove them first.
     StillMapped => "the page has managed mappings: remove them first, with remove_all";
+    /// Somebody holds the page, by `extract_and_hold`, or refuses holds already.
+    StillHeld => "the page is held, or is being taken down by somebody else: try again later";
     /// `remove_pages` needs an address space that is current on the calling CPU and nowhere else.
     ActiveElsewhere => "the address space is not current here, or is active on another CPU too: use remove";
 }
@@ -52,6 +54,10 @@ pub enum FrameError {
     TooLarge,
     /// It holds a page table, PV entries or records of the pmap itself.
     PmapsOwn,
+    /// It must never be used, see [`System::retire`](crate::System::retire).
+    Retired,
+    /// It is not part of the machine's memory, and so not in the direct map.
+    NotMemory,
 }
 
 impl fmt::Display for FrameError {
@@ -59,11 +65,65 @@ impl fmt::Display for FrameError {
         f.write_str(match self {
             Self::TooLarge => "the frame lies above the 52-bit physical address space",
             Self::PmapsOwn => "the frame holds structures of the pmap: map only frames that are yours",
+            Self::Retired => "the frame has been retired and must not be used: take another one",
+            Self::NotMemory => {
+                "the frame is not part of the machine's memory: the direct map does not reach it"
+            }
         })
     }
 }
 
 impl core::error::Error for FrameError {}
+
+/// Why the contents of pages were not changed. Nothing has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AreaError {
+    /// The area reaches beyond the page or pages given.
+    Beyond,
+    /// See [`FrameError`].
+    Frame(FrameError),
+}
+
+impl From<FrameError> for AreaError {
+    fn from(error: FrameError) -> Self {
+        Self::Frame(error)
+    }
+}
+
+impl fmt::Display for AreaError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Beyond => {
+                f.write_str("the area reaches beyond the pages: pass more pages or a smaller size")
+            }
+            Self::Frame(error) => error.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for AreaError {}
+
+/// Why a frame was not retired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RetireError {
+    /// See [`StillMapped`].
+    StillMapped,
+    /// See [`FrameError`].
+    Frame(FrameError),
+}
+
+impl fmt::Display for RetireError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::StillMapped => StillMapped.fmt(f),
+            Self::Frame(error) => error.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for RetireError {}
 
 impl From<FrameError> for EnterError {
     fn from(error: FrameError) -> Self {

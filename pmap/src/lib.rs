@@ -46,17 +46,21 @@ mod stats;
 mod system;
 mod table;
 
-pub use addr::{Frame, FrameRange, PAGE_SHIFT, PAGE_SIZE, PhysAddr, USER_END, VirtAddr, VirtRange};
+pub use addr::{
+    Frame, FrameRange, PAGE_SHIFT, PAGE_SIZE, PhysAddr, SKZ63, SUPERPAGE_SIZE, USER_END, VirtAddr, VirtRange,
+};
 pub use audit::AuditError;
 pub use cpuset::{AtomicCpuSet, CpuId, CpuSet, MAX_CPUS};
 pub use error::{
-    ActiveElsewhere, EnterError, FrameError, KernelMapError, NotWired, Shortage, StillMapped, SystemError,
+    ActiveElsewhere, AreaError, EnterError, FrameError, KernelMapError, NotWired, RetireError, Shortage,
+    StillHeld, StillMapped, SystemError,
 };
 pub use machine::{FrameUse, Guarantee, Machine};
+pub use ops::{Advice, Mincore, PageWalk};
 pub use options::Options;
 pub use pmap::{DestroyError, Pmap};
 pub use protection::{Access, EnterFlags, Protection};
 pub use pv::PvLocking;
-pub use record::PageRecord;
+pub use record::{HoldsRefused, PageRecord};
 pub use stats::Statistics;
 pub use system::System;

@@ -10,6 +10,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use static_assertions::const_assert_eq;
 
 use crate::addr::{Frame, FrameRange};
+use crate::error::StillHeld;
 use crate::pv::{PvEntry, PvLocking};
 
 const WRITEABLE: u32 = 1;
@@ -17,6 +18,10 @@ const REFERENCED: u32 = 1 << 1;
 const IS_DIRTY: u32 = 1 << 2;
 const UNMANAGED: u32 = 1 << 3;
 const INTERNAL: u32 = 1 << 4;
+const RETIRED: u32 = 1 << 5;
+
+/// In the count of holds: no further ones are taken.
+const REFUSED: u32 = 1 << 31;
 
 /// The record of one physical page.
 ///
@@ -49,7 +54,8 @@ impl PageRecord {
             pv_first: AtomicPtr::new(core::ptr::null_mut()),
             pv_last: AtomicPtr::new(core::ptr::null_mut()),
             pv_generation: AtomicU64::new(0),
-            flags: AtomicU32::new(0),
+            // What a cleared entry points to must hold nothing worth reading: L1 terminal fault (H-41).
+            flags: AtomicU32::new(if frame.0 == 0 { RETIRED } else { 0 }),
             wired: AtomicU32::new(0),
             table_entries: AtomicU32::new(0),
             pv_lock: AtomicU32::new(pv_lock),
@@ -165,24 +171,52 @@ impl PageRecord {
         }
     }
 
+    /// Whether the frame must never be used, see [`System::retire`](crate::System::retire).
+    #[must_use]
+    pub fn is_retired(&self) -> bool {
+        self.flag(RETIRED)
+    }
+
+    pub(crate) fn set_retired(&self) {
+        self.set(RETIRED);
+    }
+
     /// Number of holds taken by `extract_and_hold` and not yet undone. The embedder must not reuse a
     /// page while there are any.
     #[must_use]
     pub fn wire_count(&self) -> u32 {
         // ORD: Acquire pairs with `unhold`'s Release: the holder's accesses are over.
-        self.wired.load(Ordering::Acquire)
+        self.wired.load(Ordering::Acquire) & !REFUSED
     }
 
-    pub(crate) fn hold(&self) {
-        // ORD: Relaxed; the pmap lock held by the caller keeps the page from going away.
-        self.wired.fetch_add(1, Ordering::Relaxed);
+    /// Refuses holds on the page until the value returned is dropped: for who takes the page down, and must not find
+    /// after [`remove_all`](crate::System::remove_all) that somebody has got hold of it meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`StillHeld`] if the page is held, or somebody else refuses holds already.
+    pub fn refuse_holds(&self) -> Result<HoldsRefused<'_>, StillHeld> {
+        // ORD: Acquire pairs with `unhold`'s Release, as in `wire_count`; Relaxed on failure, nothing follows.
+        match self.wired.compare_exchange(0, REFUSED, Ordering::Acquire, Ordering::Relaxed) {
+            Ok(_) => Ok(HoldsRefused { page: self }),
+            Err(_) => Err(StillHeld),
+        }
+    }
+
+    /// Takes one hold; false if holds are refused, or there are too many to count.
+    pub(crate) fn hold(&self) -> bool {
+        // ORD: Acquire pairs with the Release in `HoldsRefused::drop`; Relaxed on failure. The pmap lock held by
+        // the caller keeps the mapping, and so the page, from going away.
+        self.wired
+            .fetch_update(Ordering::Acquire, Ordering::Relaxed, |n| (n < REFUSED - 1).then_some(n + 1))
+            .is_ok()
     }
 
     /// Undoes one hold; false if there was none.
     pub(crate) fn unhold(&self) -> bool {
         self.wired
             // ORD: Release pairs with `wire_count`; Relaxed on failure, nothing follows from it.
-            .fetch_update(Ordering::Release, Ordering::Relaxed, |n| n.checked_sub(1))
+            .fetch_update(Ordering::Release, Ordering::Relaxed, |n| n.checked_sub(1).filter(|_| n < REFUSED))
             .is_ok()
     }
 
@@ -205,6 +239,20 @@ impl PageRecord {
     pub(crate) fn set_chain(&self, next: Option<Frame>) {
         // ORD: Relaxed; only the owner of the chain touches it.
         self.chain.store(next.map_or(0, |f| f.0), Ordering::Relaxed);
+    }
+}
+
+/// While this lives, nobody gets a hold on the page. Made by [`PageRecord::refuse_holds`].
+#[must_use = "holds are refused only while this lives"]
+#[derive(Debug)]
+pub struct HoldsRefused<'a> {
+    page: &'a PageRecord,
+}
+
+impl Drop for HoldsRefused<'_> {
+    fn drop(&mut self) {
+        // ORD: Release pairs with the Acquire in `hold`: what was done to the page meanwhile is visible.
+        self.page.wired.fetch_and(!REFUSED, Ordering::Release);
     }
 }
 

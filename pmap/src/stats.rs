@@ -2,6 +2,8 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use crate::pv::ENTRIES_PER_CHUNK;
+
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// One CPU's counters.
@@ -26,10 +28,10 @@ macro_rules! counters {
 }
 
 counters! {
-    enters, enter_quicks, removes, protects,
+    enters, enter_quicks, removes, protects, advises,
     remove_all_calls, remove_write_calls, remove_pages_calls,
     pv_allocated, pv_freed, chunks_allocated, chunks_freed,
-    pt_pages_allocated, pt_pages_freed,
+    pt_pages_allocated, pt_pages_freed, kernel_pt_pages,
     shootdowns, shootdown_ipis, shootdowns_local_only,
     reversals, reversal_restarts,
 }
@@ -47,6 +49,8 @@ pub struct Statistics {
     pub removes: u64,
     /// Calls of `protect` that had something to look at.
     pub protects: u64,
+    /// Calls of `advise`.
+    pub advises: u64,
     /// Calls of `remove_all`.
     pub remove_all_calls: u64,
     /// Calls of `remove_write` for pages that were possibly writable.
@@ -55,10 +59,26 @@ pub struct Statistics {
     pub remove_pages_calls: u64,
     /// PV entries in use.
     pub pv_entries: u64,
+    /// PV entries allocated since the beginning.
+    pub pv_entry_allocs: u64,
+    /// PV entries freed since the beginning.
+    pub pv_entry_frees: u64,
+    /// PV entries free in chunks that are in use.
+    pub pv_entry_spare: u64,
     /// Pages used as chunks of PV entries.
     pub pv_chunks: u64,
-    /// Page-table pages in use, root tables included.
+    /// Chunks allocated since the beginning.
+    pub pv_chunk_allocs: u64,
+    /// Chunks freed since the beginning.
+    pub pv_chunk_frees: u64,
+    /// Page-table pages in use, root tables and the kernel's included.
     pub pt_pages: u64,
+    /// Page-table pages of the kernel, which stay.
+    pub kernel_pt_pages: u64,
+    /// Times that the machine had no frame for a page table, a chunk or a record.
+    pub frames_refused: u64,
+    /// Frames that the machine offered although they have been retired. They are kept, and never used.
+    pub retired_frames_met: u64,
     /// Invalidations that involved other CPUs.
     pub shootdowns: u64,
     /// Interrupts sent for them.
@@ -71,8 +91,15 @@ pub struct Statistics {
     pub reversal_restarts: u64,
 }
 
+/// Counts of what is rare, or happens where there is no current CPU: one for the whole system.
+#[derive(Default)]
+pub(crate) struct RareCounters {
+    pub(crate) frames_refused: AtomicU64,
+    pub(crate) retired_frames_met: AtomicU64,
+}
+
 /// Adds up the counters of all CPUs.
-pub(crate) fn sum<'a>(cpus: impl Iterator<Item = &'a Counters>) -> Statistics {
+pub(crate) fn sum<'a>(cpus: impl Iterator<Item = &'a Counters>, rare: &RareCounters) -> Statistics {
     let mut s = Sums::default();
     cpus.for_each(|c| s.add(c));
     Statistics {
@@ -80,11 +107,21 @@ pub(crate) fn sum<'a>(cpus: impl Iterator<Item = &'a Counters>) -> Statistics {
         enter_quicks: s.enter_quicks,
         removes: s.removes,
         protects: s.protects,
+        advises: s.advises,
         remove_all_calls: s.remove_all_calls,
         remove_write_calls: s.remove_write_calls,
         remove_pages_calls: s.remove_pages_calls,
         // An entry may be freed by another CPU than the one that allocated it: only the sums mean something.
         pv_entries: s.pv_allocated.saturating_sub(s.pv_freed),
+        pv_entry_allocs: s.pv_allocated,
+        pv_entry_frees: s.pv_freed,
+        pv_entry_spare: (s.chunks_allocated.saturating_sub(s.chunks_freed) * ENTRIES_PER_CHUNK as u64)
+            .saturating_sub(s.pv_allocated.saturating_sub(s.pv_freed)),
+        pv_chunk_allocs: s.chunks_allocated,
+        pv_chunk_frees: s.chunks_freed,
+        kernel_pt_pages: s.kernel_pt_pages,
+        frames_refused: rare.frames_refused.load(Ordering::Relaxed), // ORD: as in `add`
+        retired_frames_met: rare.retired_frames_met.load(Ordering::Relaxed), // ORD: as in `add`
         pv_chunks: s.chunks_allocated.saturating_sub(s.chunks_freed),
         pt_pages: s.pt_pages_allocated.saturating_sub(s.pt_pages_freed),
         shootdowns: s.shootdowns,

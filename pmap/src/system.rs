@@ -15,7 +15,7 @@ use crate::options::Options;
 use crate::pmap::{Arena, Core, Pmap};
 use crate::pv::{Bucket, PvLocks};
 use crate::record::{PageRecord, Records};
-use crate::stats::{self, Counters, Statistics};
+use crate::stats::{self, Counters, RareCounters, Statistics};
 
 /// First PML4 slot of the kernel half.
 pub(crate) const KERNEL_SLOT: usize = 256;
@@ -41,6 +41,7 @@ pub struct System<M: Machine> {
     arena: Arena<M>,
     kernel: NonNull<Core<M>>,
     mutation: Switch,
+    rare: RareCounters,
     #[cfg(feature = "std")]
     owned_storage: Option<(NonNull<u8>, Layout)>,
     machine: M,
@@ -146,6 +147,7 @@ impl<M: Machine> System<M> {
             arena: Arena::new(),
             kernel: NonNull::dangling(),
             mutation: Switch::new(),
+            rare: RareCounters::default(),
             #[cfg(feature = "std")]
             owned_storage: None,
             machine,
@@ -157,6 +159,7 @@ impl<M: Machine> System<M> {
         if let Some(first) = system.per_cpu().first() {
             // ORD: Relaxed; counts order nothing.
             first.counters.pt_pages_allocated.fetch_add(tables, Ordering::Relaxed);
+            first.counters.kernel_pt_pages.fetch_add(tables, Ordering::Relaxed); // ORD: as above
         }
         Ok(system)
     }
@@ -258,7 +261,7 @@ impl<M: Machine> System<M> {
     /// What has happened so far.
     #[must_use]
     pub fn statistics(&self) -> Statistics {
-        stats::sum(self.per_cpu().iter().map(|cpu| &cpu.counters))
+        stats::sum(self.per_cpu().iter().map(|cpu| &cpu.counters), &self.rare)
     }
 
     /// A new, empty address space (`pmap_pinit`).
@@ -304,11 +307,19 @@ impl<M: Machine> System<M> {
 
     /// A frame for the pmap's own use, which nobody can map.
     pub(crate) fn allocate_frame(&self, purpose: FrameUse) -> Option<Frame> {
-        let frame = self.machine.allocate_frame(purpose)?;
-        if let Some(record) = self.page(frame) {
-            record.set_internal(true);
+        loop {
+            let Some(frame) = self.machine.allocate_frame(purpose) else {
+                self.rare.frames_refused.fetch_add(1, Ordering::Relaxed); // ORD: counts order nothing
+                return None;
+            };
+            let Some(record) = self.page(frame) else { return Some(frame) };
+            // A frame that must never be used stays allocated, which is the best place for it (H-41).
+            if !record.is_retired() {
+                record.set_internal(true);
+                return Some(frame);
+            }
+            self.rare.retired_frames_met.fetch_add(1, Ordering::Relaxed); // ORD: counts order nothing
         }
-        Some(frame)
     }
 
     /// Gives a frame back that [`allocate_frame`](Self::allocate_frame) gave.

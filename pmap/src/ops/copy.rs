@@ -1,7 +1,7 @@
 //! `copy_from`: giving a forked address space its parent's mappings ahead of the faults.
 
 use crate::addr::VirtRange;
-use crate::entry::{ACCESSED, DIRTY, MANAGED, WIRED};
+use crate::entry::{Entry, FRAME_MASK, MANAGED, NO_EXECUTE, PRESENT, USER, WRITABLE};
 use crate::machine::Machine;
 use crate::pmap::Pmap;
 use crate::table::LeafTables;
@@ -35,7 +35,8 @@ impl<M: Machine> Pmap<'_, M> {
                 if !entry.is_present() || !entry.has(MANAGED) {
                     continue;
                 }
-                let new = entry.without(WIRED | DIRTY | ACCESSED);
+                // By name, so that no other software bit comes along (H-59).
+                let new = Entry(entry.0 & (FRAME_MASK | PRESENT | WRITABLE | USER | NO_EXECUTE));
                 match system.add_unaccessed(to, &mut state, &mut pv, va, new) {
                     Ok(entered) => made += u64::from(entered),
                     Err(_) => break 'tables,

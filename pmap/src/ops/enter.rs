@@ -102,13 +102,15 @@ impl<M: Machine> Pmap<'_, M> {
 }
 
 impl<M: Machine> System<M> {
-    /// Whether `frame` may be mapped: it fits an entry, and is not one of those that the pmap itself lives in.
+    /// Whether `frame` may be mapped: it fits an entry, is not one of those that the pmap itself lives in, and has
+    /// not been retired.
     pub(super) fn check_frame(&self, frame: Frame) -> Result<(), FrameError> {
         if frame.addr().0 & !FRAME_MASK != 0 || frame.addr().frame() != frame {
             return Err(FrameError::TooLarge);
         }
         match self.page(frame) {
             Some(page) if page.is_internal() => Err(FrameError::PmapsOwn),
+            Some(page) if page.is_retired() => Err(FrameError::Retired),
             _ => Ok(()),
         }
     }

@@ -3,7 +3,7 @@
 //! They live in the machine's kernel window, whose tables are made with the system and shared by all
 //! address spaces; so they need no lock. Unmanaged, global, born accessed and dirty.
 
-use crate::addr::{Frame, PAGE_SHIFT, VirtAddr, VirtRange};
+use crate::addr::{Frame, PAGE_SHIFT, PhysAddr, VirtAddr, VirtRange};
 use crate::entry::{ACCESSED, DIRTY, Entry, GLOBAL, Slot};
 use crate::error::{KernelMapError, Shortage};
 use crate::machine::Machine;
@@ -92,6 +92,14 @@ impl<M: Machine> System<M> {
             self.invalidate(self.kernel(), Invalidation::of_range(range, true));
         }
         Ok(())
+    }
+
+    /// The physical address that `va` in the kernel window translates to; `None` if nothing is mapped there. Takes
+    /// no lock: each entry on the way is read once, so the answer was true at some moment during the call.
+    #[must_use]
+    pub fn kextract(&self, va: VirtAddr) -> Option<PhysAddr> {
+        let entry = self.kernel_slot(va.page()).ok()?.load();
+        entry.is_present().then(|| PhysAddr(entry.frame().addr().0 | va.page_offset()))
     }
 
     /// Invalidates all CPUs' translations of `range`, after [`kenter`](Self::kenter) or

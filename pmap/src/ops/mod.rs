@@ -1,7 +1,9 @@
 //! The operations, one file per kind.
 
 mod activate;
+mod advise;
 mod aging;
+mod contents;
 mod copy;
 mod enter;
 mod kernel;
@@ -11,3 +13,6 @@ mod protect;
 mod query;
 mod remove;
 mod reversal;
+
+pub use advise::Advice;
+pub use query::{Mincore, PageWalk};

@@ -3,9 +3,9 @@
 //! Both end with the wait for delayed invalidations, without any lock: another thread may have unlinked
 //! its PV entry already, so that we did not see it, and not have flushed yet (H-28).
 
-use crate::addr::VirtRange;
+use crate::addr::{Frame, VirtRange};
 use crate::entry::{ACCESSED, DIRTY, WRITABLE};
-use crate::error::StillMapped;
+use crate::error::{FrameError, RetireError, StillMapped};
 use crate::flush::{Freed, Gather};
 use crate::machine::{Guarantee, Machine};
 use crate::mutation::Mutation;
@@ -124,6 +124,28 @@ impl<M: Machine> System<M> {
             return Err(StillMapped);
         }
         page.set_unmanaged(unmanaged);
+        Ok(())
+    }
+
+    /// Takes `frame` out of use for good: no entry maps it, the pmap keeps nothing in it, whoever hands it out.
+    /// For frames that some processors must not use, as [`SKZ63`](crate::SKZ63), and those with errors.
+    /// Frame 0 is out of use from the beginning: entries that were cleared point there, and some processors read
+    /// through them (L1 terminal fault).
+    ///
+    /// # Errors
+    ///
+    /// [`RetireError`] if the page has managed mappings, holds something of the pmap's, or is none of the machine's
+    /// memory; nothing has changed. Unmanaged mappings are not known, and remain.
+    pub fn retire(&self, frame: Frame) -> Result<(), RetireError> {
+        let page = self.page(frame).ok_or(RetireError::Frame(FrameError::NotMemory))?;
+        let _list = self.pv_locks().write(page);
+        if page.first_pv().is_some() {
+            return Err(RetireError::StillMapped);
+        }
+        if page.is_internal() {
+            return Err(RetireError::Frame(FrameError::PmapsOwn));
+        }
+        page.set_retired();
         Ok(())
     }
 

@@ -5,9 +5,40 @@ use crate::entry::{DIRTY, Entry, MANAGED, NO_EXECUTE, WIRED, WRITABLE};
 use crate::error::NotWired;
 use crate::flush::Gather;
 use crate::machine::Machine;
-use crate::pmap::Pmap;
+use crate::pmap::{Core, Pmap};
 use crate::protection::Protection;
+use crate::record::PageRecord;
+use crate::system::System;
 use crate::table::{LeafTables, user_part};
+
+impl<M: Machine> System<M> {
+    /// Applies `change` to the valid leaves in `range`, which must be user addresses; `None` from it leaves a leaf alone. It
+    /// must only restrict what the processor may do without another walk. `replaced` hears of each
+    /// entry that was replaced. One flush, before the pmap lock is released.
+    pub(super) fn restrict_leaves(
+        &self,
+        core: &Core<M>,
+        range: VirtRange,
+        change: impl Fn(Entry) -> Option<Entry>,
+        mut replaced: impl FnMut(Entry),
+    ) {
+        let state = core.lock();
+        let mut gather = Gather::new(self, core);
+        for (table, part) in LeafTables::new(self, core.root(), range) {
+            for va in part.iter() {
+                let change = |entry: Entry| change(entry).filter(|_| entry.is_present());
+                if let Some(old) = self.slot(table, va.index(1)).update(change) {
+                    replaced(old);
+                    gather.add(va, old);
+                }
+            }
+        }
+        let freed = gather.flush();
+        self.guarantee_restricted(core, range);
+        drop(state);
+        freed.give_back(self);
+    }
+}
 
 impl<M: Machine> Pmap<'_, M> {
     /// Takes the rights that are not in `prot` away from all mappings in the user part of `range`. Rights are never added: that
@@ -33,29 +64,13 @@ impl<M: Machine> Pmap<'_, M> {
             if !prot.contains(Protection::EXECUTE) {
                 new = new.with(NO_EXECUTE);
             }
-            (entry.is_present() && new != entry).then_some(new)
+            (new != entry).then_some(new)
         };
-        let state = core.lock();
-        let mut gather = Gather::new(system, core);
-        for (table, part) in LeafTables::new(system, core.root(), range) {
-            for va in part.iter() {
-                let slot = system.slot(table, va.index(1));
-                if let Some(old) = slot.update(restrict) {
-                    if old.is_modified()
-                        && !prot.contains(Protection::WRITE)
-                        && old.has(MANAGED)
-                        && let Some(page) = system.page(old.frame())
-                    {
-                        page.set_dirty();
-                    }
-                    gather.add(va, old);
-                }
+        system.restrict_leaves(core, range, restrict, |old| {
+            if old.is_modified() && old.has(MANAGED) && !prot.contains(Protection::WRITE) {
+                system.page(old.frame()).into_iter().for_each(PageRecord::set_dirty);
             }
-        }
-        let freed = gather.flush();
-        system.guarantee_restricted(core, range);
-        drop(state);
-        freed.give_back(system);
+        });
         system.count(|c| &c.protects, 1);
     }
 

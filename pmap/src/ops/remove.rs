@@ -54,6 +54,12 @@ impl<M: Machine> Pmap<'_, M> {
         system.count(|c| &c.removes, 1);
     }
 
+    /// Removes all mappings in the user part of `range` because the range itself goes: what else is kept by address
+    /// goes with them. Protection keys will be the first such thing; so far this is [`remove`](Self::remove).
+    pub fn map_delete(&self, range: VirtRange) {
+        self.remove(range);
+    }
+
     /// Removes all managed mappings but wired ones, the fast way of a process that exits: it goes over PV
     /// chunks, not over addresses.
     ///

@@ -9,6 +9,6 @@ mod chunk;
 mod list;
 mod lock;
 
-pub(crate) use chunk::{ChunkList, ChunkPtr, PvEntry, PvPtr};
+pub(crate) use chunk::{ChunkList, ChunkPtr, ENTRIES_PER_CHUNK, PvEntry, PvPtr};
 pub use lock::PvLocking;
 pub(crate) use lock::{Bucket, PvLocks, PvSlot};

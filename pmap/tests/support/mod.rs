@@ -2,7 +2,27 @@
 #![allow(dead_code, reason = "each test program uses a part")]
 
 use pmap::sim::{Adversary, Config, Mode, SimMachine};
-use pmap::{CpuId, System};
+use pmap::{CpuId, Protection, System};
+
+/// The rights of most mappings.
+pub(crate) const READ_WRITE: Protection = Protection::READ.union(Protection::WRITE);
+
+/// A small machine with a nasty adversary.
+pub(crate) fn small() -> Config {
+    Config { cpus: 2, frames: 128, adversary: Adversary::fierce(), ..Config::default() }
+}
+
+/// Runs `f` on CPU 0 of a fresh system, which must be clean afterwards.
+pub(crate) fn on_cpu(config: Config, f: impl FnOnce(&System<SimMachine>)) {
+    let system = system(config);
+    system.machine().run_cpu(cpu(0), || {
+        system.start_cpu();
+        f(&system);
+        system.activate_kernel();
+        assert_clean(&system);
+        system.stop_cpu();
+    });
+}
 
 /// A system on a software machine.
 pub(crate) fn system(config: Config) -> System<SimMachine> {
