@@ -7,6 +7,7 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use gencount::Implementation;
 use pmap::mutation::{self, Mutation};
+use pmap::sim::CpuModel;
 use pmap::{Options as PmapOptions, PvLocking};
 
 use crate::bench::{Bench, Mix};
@@ -57,6 +58,10 @@ struct Common {
     /// Implementation of delayed invalidation.
     #[arg(long, value_enum, default_value = "auto")]
     di: Di,
+    /// Processor that the simulated CPUs are like: athlon64 (no CMPXCHG16B), core2 (no PCIDs), sandybridge (PCIDs),
+    /// haswell (INVPCID), alderlake (an erratum of INVLPG), zen3 (INVLPGB).
+    #[arg(long, value_name = "NAME", default_value_t = CpuModel::default())]
+    cpu_model: CpuModel,
     /// Start of all random decisions.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -205,6 +210,7 @@ impl Common {
             cpus: 0,
             frames: 0,
             di: self.di.implementation(),
+            cpu_model: self.cpu_model,
             verify,
             seed: self.seed,
             deterministic: self.deterministic,

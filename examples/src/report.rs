@@ -27,6 +27,8 @@ pub struct Report {
     pub trace: String,
     /// Simulated CPUs.
     pub cpus: usize,
+    /// Processor that they are like.
+    pub cpu_model: &'static str,
     /// Implementation of delayed invalidation.
     pub di: &'static str,
     /// Events worked through, skipped ones included.
@@ -86,6 +88,7 @@ impl Report {
         Self {
             trace: trace.to_owned(),
             cpus: choices.cpus,
+            cpu_model: choices.cpu_model.name(),
             frames: choices.frames,
             seed: choices.seed,
             deterministic: choices.deterministic,
@@ -233,10 +236,11 @@ impl Report {
         let n = number;
         writeln!(
             out,
-            "{}: {} events on {} simulated CPUs in {:.2} s ({} per second), delayed invalidation {}",
+            "{}: {} events on {} simulated CPUs ({}) in {:.2} s ({} per second), delayed invalidation {}",
             self.trace,
             n(self.events),
             self.cpus,
+            self.cpu_model,
             self.wall_seconds,
             n(self.ops_per_second),
             self.di
@@ -328,6 +332,7 @@ pub fn combined(reports: &[Report]) -> Value {
         "ok": reports.iter().all(|r| r.ok),
         "trace": reports.iter().map(|r| r.trace.as_str()).collect::<Vec<_>>().join(","),
         "cpus": first.map_or(0, |r| r.cpus),
+        "cpu_model": first.map_or("", |r| r.cpu_model),
         "di": first.map_or("", |r| r.di),
         "events": events,
         "skipped_events": sum(|r| r.skipped_events),

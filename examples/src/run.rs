@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use gencount::Implementation;
 use pmap::CpuId;
 use pmap::mutation::Mutation;
-use pmap::sim::{Adversary, Check, Config, Mode, SimMachine};
+use pmap::sim::{Adversary, Check, Config, CpuModel, Mode, SimMachine};
 
 use crate::error::Error;
 use crate::model::{Checker, Verify};
@@ -24,6 +24,8 @@ pub struct Choices {
     pub frames: u64,
     /// Implementation of delayed invalidation; `None` is what the dispatch table says.
     pub di: Option<Implementation>,
+    /// Processor that the CPUs are like.
+    pub cpu_model: CpuModel,
     /// How much is compared.
     pub verify: Verify,
     /// Start of all random decisions.
@@ -76,11 +78,14 @@ impl Run {
         let choices = self.choices;
         let di = match choices.di {
             Some(di) => di,
+            // This processor may have what the simulated one lacks.
+            None if !choices.cpu_model.has_cmpxchg16b() => Implementation::Locked,
             None => gencount::dispatch::init().map_err(|e| Error::Option(e.to_string()))?.implementation(),
         };
         report.di = di.name();
         let machine = SimMachine::new(Config {
             cpus: choices.cpus,
+            cpu_model: choices.cpu_model,
             frames: choices.frames,
             seed: choices.seed,
             mode: if choices.deterministic { Mode::Deterministic } else { Mode::Parallel },
@@ -91,6 +96,7 @@ impl Run {
                 Verify::Sample => Check::Sample,
                 Verify::Off => Check::Off,
             },
+            ..Config::default()
         })
         .map_err(|e| Error::Option(e.to_string()))?;
         // The pmap's own tables are made by a CPU, as everything else.

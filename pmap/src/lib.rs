@@ -45,6 +45,7 @@ pub mod sim;
 mod stats;
 mod system;
 mod table;
+mod translation;
 
 pub use addr::{
     Frame, FrameRange, PAGE_SHIFT, PAGE_SIZE, PhysAddr, SKZ63, SUPERPAGE_SIZE, USER_END, VirtAddr, VirtRange,
@@ -64,3 +65,4 @@ pub use pv::PvLocking;
 pub use record::{HoldsRefused, PageRecord};
 pub use stats::Statistics;
 pub use system::System;
+pub use translation::{Cr3, Invlpgb, Invpcid, Pcid, Stride, TlbFeatures};

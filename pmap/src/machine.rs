@@ -12,6 +12,7 @@ use turnstile::TableScheduler;
 use crate::addr::{Frame, FrameRange, VirtAddr, VirtRange};
 use crate::cpuset::{CpuId, CpuSet};
 use crate::shootdown::Shootdowns;
+use crate::translation::{Cr3, Invlpgb, Invpcid, TlbFeatures};
 
 /// What a frame is to be used for, so that a machine can account for it or keep a reserve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -123,6 +124,24 @@ pub unsafe trait Machine: Sized + Sync {
     /// once, and nothing refers to it.
     unsafe fn free_frame(&self, frame: Frame, purpose: FrameUse);
 
+    /// Number of memory domains (NUMA nodes), at least 1. Never changes.
+    #[inline(always)]
+    fn domain_count(&self) -> usize {
+        1
+    }
+
+    /// The memory domain of `frame`, below [`domain_count`](Self::domain_count). Never changes.
+    #[inline(always)]
+    fn domain_of_frame(&self, _frame: Frame) -> usize {
+        0
+    }
+
+    /// The memory domain that `cpu` is nearest to, below [`domain_count`](Self::domain_count). Never changes.
+    #[inline(always)]
+    fn domain_of_cpu(&self, _cpu: CpuId) -> usize {
+        0
+    }
+
     // --- CPUs ---
 
     /// Number of CPUs; their identifiers are `0..cpu_count()`.
@@ -153,23 +172,52 @@ pub unsafe trait Machine: Sized + Sync {
 
     // --- Translation on the current CPU ---
 
-    /// Makes `root` the current page-table root (CR3) and invalidates every non-global translation
-    /// and paging-structure-cache entry of the current CPU.
+    /// What the CPUs have for it. Never changes, and holds for every CPU that is taken into service.
+    #[inline]
+    fn tlb_features(&self) -> TlbFeatures {
+        TlbFeatures::NONE
+    }
+
+    /// Whether INVLPG on the current CPU can leave global translations while PCIDs are on, as on the small cores of some
+    /// hybrid processors (Intel erratum ADL063 and its relatives).
+    #[inline]
+    fn invlpg_misses_globals(&self) -> bool {
+        false
+    }
+
+    /// Loads CR3. Unless `no_flush` is set, invalidates every non-global translation and paging-structure-cache entry under
+    /// the PCID that is loaded (Intel SDM vol. 3, 4.10.4.1).
     ///
     /// # Safety
     ///
-    /// `root` is a valid root table that maps whatever the current CPU executes and touches.
-    unsafe fn load_root(&self, root: Frame);
+    /// `cr3.root` is a valid root table that maps whatever the current CPU executes and touches.
+    unsafe fn load_cr3(&self, cr3: Cr3);
 
-    /// Invalidates translations of the page at `va` in the current address space, global ones too, and
-    /// the current address space's paging-structure caches (INVLPG, Intel SDM vol. 3, 4.10.4.1).
+    /// Invalidates translations of the page at `va` under the current PCID, global ones too, and
+    /// the current PCID's paging-structure caches (INVLPG, Intel SDM vol. 3, 4.10.4.1).
     fn invalidate_page(&self, va: VirtAddr);
 
-    /// Invalidates all non-global translations and the paging-structure caches (a reload of CR3).
-    fn invalidate_non_global(&self);
-
-    /// Invalidates everything, global translations included (toggling CR4.PGE).
+    /// Invalidates everything under every PCID, global translations included (toggling CR4.PGE).
     fn invalidate_everything(&self);
+
+    /// Executes INVPCID. Called only if [`tlb_features`](Self::tlb_features) says that there is one. What is here does more
+    /// than is asked for, which is never wrong.
+    #[inline]
+    fn invpcid(&self, _what: Invpcid) {
+        self.invalidate_everything();
+    }
+
+    /// Executes INVLPGB. Called only if [`tlb_features`](Self::tlb_features) says that there is one.
+    ///
+    /// # Panics
+    ///
+    /// What is here panics: a machine that has INVLPGB must implement it.
+    fn invlpgb(&self, what: Invlpgb) {
+        panic!("the machine claims to have INVLPGB, and does not implement it ({what:?})");
+    }
+
+    /// Executes TLBSYNC: returns when all CPUs have done every INVLPGB that the current CPU has issued.
+    fn tlbsync(&self) {}
 
     // --- Threads ---
 

@@ -20,6 +20,7 @@ use crossbeam_utils::CachePadded;
 use crate::addr::{Frame, PAGE_SHIFT, VirtAddr, VirtRange};
 use crate::cpuset::{AtomicCpuSet, CpuId, CpuSet, MAX_CPUS};
 use crate::machine::Machine;
+use crate::translation::Cr3;
 
 /// Above this many pages one full invalidation is cheaper than one per page. Linux uses 33, from
 /// measurements on several generations of CPUs; the cost that it trades is the refill afterwards.
@@ -47,11 +48,16 @@ impl Invalidation {
         }
     }
 
-    /// Does it on the current CPU.
-    pub fn perform<M: Machine>(self, machine: &M) {
+    /// Does it on the current CPU, whose CR3 holds `current`.
+    fn perform<M: Machine>(self, machine: &M, current: Option<Cr3>) {
         match self {
             Self::Range(range) => range.iter().for_each(|va| machine.invalidate_page(va)),
-            Self::AddressSpace => machine.invalidate_non_global(),
+            Self::AddressSpace => {
+                if let Some(cr3) = current {
+                    // SAFETY: the root that is loaded already.
+                    unsafe { machine.load_cr3(cr3) }
+                }
+            }
             Self::Everything => machine.invalidate_everything(),
         }
     }
@@ -88,7 +94,8 @@ pub enum Scope {
 }
 
 const KERNEL_SCOPE: u64 = u64::MAX;
-const NO_ROOT: u64 = u64::MAX - 1;
+/// In place of a CR3: nothing was loaded yet.
+const NOTHING: u64 = u64::MAX;
 
 impl Scope {
     fn encode(self) -> u64 {
@@ -105,7 +112,7 @@ struct Cpu {
     incoming: CachePadded<AtomicCpuSet>,
     request: CachePadded<Request>,
     pending: CachePadded<AtomicCpuSet>,
-    /// Root that is loaded on this CPU; written by the CPU itself with interrupts disabled.
+    /// CR3 as loaded on this CPU, without the no-flush bit; written by the CPU itself with interrupts disabled.
     current: CachePadded<AtomicU64>,
 }
 
@@ -142,7 +149,7 @@ impl Shootdowns {
                         pages: AtomicU64::new(0),
                     }),
                     pending: CachePadded::new(AtomicCpuSet::new()),
-                    current: CachePadded::new(AtomicU64::new(NO_ROOT)),
+                    current: CachePadded::new(AtomicU64::new(NOTHING)),
                 }
             }; MAX_CPUS],
             claimed: AtomicBool::new(false),
@@ -161,18 +168,20 @@ impl Shootdowns {
         self.claimed.store(false, Ordering::Release);
     }
 
-    /// Root that is current on `cpu`.
-    pub(crate) fn current_root(&self, cpu: CpuId) -> Option<Frame> {
-        // ORD: Relaxed; the CPU reads its own word, and others only for diagnosis.
-        let root = self.cpus[cpu.index()].current.load(Ordering::Relaxed);
-        (root != NO_ROOT).then_some(Frame(root))
+    /// CR3 as it was loaded on `cpu`, the current CPU, without the no-flush bit. With preemption disabled: on another CPU the
+    /// same address space has another PCID (H-19).
+    pub(crate) fn current(&self, cpu: CpuId) -> Option<Cr3> {
+        // ORD: Relaxed; the CPU reads its own word.
+        let bits = self.cpus[cpu.index()].current.load(Ordering::Relaxed);
+        (bits != NOTHING).then_some(Cr3::from_bits(bits))
     }
 
-    /// Records that `root` is current on the current CPU. With interrupts disabled, together with the
-    /// load of the root: a request served between the two would look at the wrong address space (H-18).
-    pub(crate) fn set_current_root(&self, cpu: CpuId, root: Frame) {
+    /// Records what was loaded on the current CPU. With interrupts disabled, together with the
+    /// load: a request served between the two would look at the wrong address space (H-18).
+    pub(crate) fn set_current(&self, cpu: CpuId, cr3: Cr3) {
+        let bits = Cr3 { no_flush: false, ..cr3 }.bits();
         // ORD: Relaxed; only this CPU decides by it.
-        self.cpus[cpu.index()].current.store(root.0, Ordering::Relaxed);
+        self.cpus[cpu.index()].current.store(bits, Ordering::Relaxed);
     }
 
     /// Serves every request that has reached the current CPU. To be called by the handler of the
@@ -198,10 +207,9 @@ impl Shootdowns {
                 slot.request.what.load(Ordering::Relaxed),  // ORD: as scope
                 slot.request.pages.load(Ordering::Relaxed), // ORD: as scope
             );
-            // ORD: Relaxed; own word.
-            let current = self.cpus[me.index()].current.load(Ordering::Relaxed);
-            if scope == KERNEL_SCOPE || scope == current {
-                what.perform(machine);
+            let current = self.current(me);
+            if scope == KERNEL_SCOPE || current.is_some_and(|cr3| scope == cr3.root.0) {
+                what.perform(machine, current);
             }
             // ORD: Release pairs with the initiator's Acquire load of its pending set: our invalidation,
             // and every access made through the old translation, happen before it goes on.
@@ -226,7 +234,7 @@ impl Shootdowns {
         debug_assert!(!targets.contains(me), "the current CPU is invalidated locally");
         if targets.is_empty() {
             if local {
-                what.perform(machine);
+                what.perform(machine, self.current(me));
             }
             return;
         }
@@ -244,7 +252,7 @@ impl Shootdowns {
         }
         machine.send_shootdown(targets);
         if local {
-            what.perform(machine);
+            what.perform(machine, self.current(me));
         }
         // ORD: Acquire pairs with the Release removal in `serve`.
         while !slot.pending.load(Ordering::Acquire).is_empty() {

@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use gencount::{Domain, Implementation, Participant, Slot};
 use lock_api::{RawMutex, RawRwLock};
 use pmap::shootdown::Shootdowns;
-use pmap::{CpuId, CpuSet, Frame, FrameRange, FrameUse, Machine, VirtAddr, VirtRange};
+use pmap::{CpuId, CpuSet, Cr3, Frame, FrameRange, FrameUse, Machine, VirtAddr, VirtRange};
 use turnstile::{LendingScheduler, LockScheduler, PiTurnstiles, Priority, Scheduler, ThreadId};
 
 const FRAMES: usize = 64;
@@ -248,11 +248,9 @@ unsafe impl Machine for Board {
 
     fn wake(&self, _: CpuId) {}
 
-    unsafe fn load_root(&self, _: Frame) {}
+    unsafe fn load_cr3(&self, _: Cr3) {}
 
     fn invalidate_page(&self, _: VirtAddr) {}
-
-    fn invalidate_non_global(&self) {}
 
     fn invalidate_everything(&self) {}
 

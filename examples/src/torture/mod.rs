@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use pmap::PvLocking;
-use pmap::sim::Adversary;
+use pmap::sim::{Adversary, CpuModel};
 
 use crate::error::Error;
 use crate::report::Report;
@@ -122,6 +122,9 @@ fn command(choices: &Choices, steps: u64) -> String {
         format!("pmaplab torture --cpus {} --seed {} --steps {steps}", choices.cpus, choices.seed);
     if choices.deterministic {
         command += " --deterministic";
+    }
+    if choices.cpu_model != CpuModel::default() {
+        command += &format!(" --cpu-model {}", choices.cpu_model);
     }
     if let Some(di) = choices.di {
         command += &format!(" --di {di}");

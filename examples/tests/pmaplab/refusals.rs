@@ -17,6 +17,8 @@ fn wrong_arguments() {
     refused(&["replay", "x", "--frames", "60 per cent"], "neither a number of frames nor a percentage");
     refused(&["replay", "x", "--frames", "0%"], "neither");
     refused(&["torture", "--mutation", "no-such-thing"], "no such mutation");
+    refused(&["torture", "--cpu-model", "z80"], "no such CPU model");
+    refused(&["torture", "--cpu-model", "athlon64", "--di", "lockfree"], "CMPXCHG16B");
     refused(&["dance"], "dance");
     refused(&["bench"], "required arguments");
     refused(&["bench", "magic"], "magic");

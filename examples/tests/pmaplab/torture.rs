@@ -28,6 +28,28 @@ fn nothing_is_found_where_nothing_is_wrong() {
     }
 }
 
+#[test]
+fn every_cpu_model_is_clean() {
+    for model in pmap::sim::CpuModel::ALL {
+        for args in
+            [&["--seconds", "1", "--cpus", "4"][..], &["--steps", "300", "--cpus", "3", "--deterministic"]]
+        {
+            let mut args = args.to_vec();
+            args.extend(["--seed", "21", "--cpu-model", model.name()]);
+            let out = torture(&args);
+            assert_eq!(out.code, Some(0), "{args:?}: {}", out.stderr);
+            let report = out.json();
+            assert_eq!(
+                (report["ok"].as_bool(), report["cpu_model"].as_str()),
+                (Some(true), Some(model.name()))
+            );
+            if !model.has_cmpxchg16b() {
+                assert_eq!(report["di"], "locked");
+            }
+        }
+    }
+}
+
 /// Within ten seconds, on each of five seeds, in both modes.
 fn is_found(mutation: &str) {
     let all = ["locked", "lockfree", "sharded"];

@@ -12,6 +12,7 @@ use crate::machine::Machine;
 use crate::pmap::{Core, Pmap};
 use crate::shootdown::Shootdowns;
 use crate::system::System;
+use crate::translation::{Cr3, Pcid};
 
 impl<M: Machine> Pmap<'_, M> {
     /// Makes the address space current on the calling CPU, in place of the one that was.
@@ -24,7 +25,7 @@ impl<M: Machine> Pmap<'_, M> {
     pub fn is_current(&self) -> bool {
         let machine = self.system().machine();
         machine.without_preemption(|| {
-            machine.shootdowns().current_root(machine.current_cpu()) == Some(self.root())
+            machine.shootdowns().current(machine.current_cpu()).is_some_and(|cr3| cr3.root == self.root())
         })
     }
 }
@@ -83,9 +84,10 @@ impl<M: Machine> System<M> {
             // ORD: SeqCst; before any walk of the new tables. On x86 the insertions are barriers already.
             fence(Ordering::SeqCst);
             machine.point();
+            let cr3 = Cr3 { root: new.root(), pcid: Pcid::KERNEL, no_flush: false };
             // SAFETY: the root is that of a live address space, whose kernel half is the kernel's.
-            unsafe { machine.load_root(new.root()) };
-            machine.shootdowns().set_current_root(me, new.root());
+            unsafe { machine.load_cr3(cr3) };
+            machine.shootdowns().set_current(me, cr3);
             cpu.current.store(from_ref(new).cast_mut(), Ordering::Relaxed); // ORD: only this CPU looks
             // SAFETY: cores are type-stable (INV-P-1); this one is live, since we are in its active set.
             if let Some(old) = unsafe { old.as_ref() }

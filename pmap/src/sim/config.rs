@@ -2,7 +2,8 @@
 
 use core::fmt;
 
-use crate::MAX_CPUS;
+use super::cpu_model::CpuModel;
+use crate::{MAX_CPUS, Pcid};
 
 /// Most frames that a machine may have: 64 GiB of simulated memory.
 pub const MAX_FRAMES: u64 = 1 << 24;
@@ -119,6 +120,14 @@ impl Adversary {
 pub struct Config {
     /// Number of CPUs, 1 to [`MAX_CPUS`].
     pub cpus: usize,
+    /// Kind of processor, all alike.
+    pub cpu_model: CpuModel,
+    /// PCIDs that the machine leaves to the pmap, if the model has any: 2 to [`Pcid::COUNT`]. A small number makes them run
+    /// out often.
+    pub pcids: u16,
+    /// Memory domains (NUMA nodes), at least 1 and no more than CPUs. Frames and CPUs are dealt to them in equal, contiguous
+    /// parts.
+    pub domains: usize,
     /// Frames of 4 KiB for everything: tables, PV chunks, data. At least [`MIN_FRAMES`], at most
     /// [`MAX_FRAMES`].
     pub frames: u64,
@@ -141,6 +150,9 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             cpus: 4,
+            cpu_model: CpuModel::default(),
+            pcids: Pcid::COUNT,
+            domains: 1,
             frames: 1 << 14,
             seed: 1,
             mode: Mode::default(),
@@ -164,6 +176,15 @@ impl Config {
         if self.frames < MIN_FRAMES || self.frames > MAX_FRAMES {
             return Err(SimError::FrameCount { asked: self.frames });
         }
+        if self.domains == 0 || self.domains > self.cpus {
+            return Err(SimError::DomainCount { asked: self.domains });
+        }
+        if self.pcids < 2 || self.pcids > Pcid::COUNT {
+            return Err(SimError::PcidCount { asked: self.pcids });
+        }
+        if !self.cpu_model.can_run(self.di) {
+            return Err(SimError::NoCmpxchg16b { model: self.cpu_model, di: self.di });
+        }
         let Adversary { tlb_sets, tlb_ways, .. } = self.adversary;
         if tlb_sets == 0 || tlb_sets > 2048 || tlb_ways == 0 || tlb_ways > 16 {
             return Err(SimError::TlbSize { sets: tlb_sets, ways: tlb_ways });
@@ -186,6 +207,25 @@ pub enum SimError {
         /// What was asked for.
         asked: u64,
     },
+    /// The number of memory domains is not 1 to the number of CPUs.
+    DomainCount {
+        /// What was asked for.
+        asked: usize,
+    },
+    /// The number of PCIDs is not 2 to [`Pcid::COUNT`].
+    PcidCount {
+        /// What was asked for.
+        asked: u16,
+    },
+    /// The implementation of delayed invalidation needs CMPXCHG16B, and the processor has none.
+    NoCmpxchg16b {
+        /// The processor.
+        model: CpuModel,
+        /// The implementation.
+        di: gencount::Implementation,
+    },
+    /// There is no processor of that name.
+    UnknownCpuModel,
     /// The TLB has no sets or ways, or too many.
     TlbSize {
         /// Sets asked for.
@@ -226,6 +266,19 @@ impl fmt::Display for SimError {
             Self::CpuCount { asked } => write!(f, "a machine has 1 to {MAX_CPUS} CPUs, not {asked}"),
             Self::FrameCount { asked } => {
                 write!(f, "a machine has {MIN_FRAMES} to {MAX_FRAMES} frames of 4 KiB, not {asked}")
+            }
+            Self::DomainCount { asked } => {
+                write!(f, "a machine has 1 to as many memory domains as CPUs, not {asked}")
+            }
+            Self::PcidCount { asked } => {
+                write!(f, "a machine leaves 2 to {} PCIDs to the pmap, not {asked}", Pcid::COUNT)
+            }
+            Self::NoCmpxchg16b { model, di } => {
+                write!(f, "the CPU model {model} has no CMPXCHG16B, which {di} needs: use locked or sharded")
+            }
+            Self::UnknownCpuModel => {
+                f.write_str("no such CPU model; there are")?;
+                CpuModel::ALL.iter().try_for_each(|model| write!(f, " {model}"))
             }
             Self::TlbSize { sets, ways } => {
                 write!(f, "a TLB has 1 to 2048 sets of 1 to 16 entries, not {sets} of {ways}")

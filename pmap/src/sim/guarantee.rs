@@ -7,15 +7,24 @@
 //!
 //! Most searches read a few filter words per CPU and stop there; only a CPU that may hold something is
 //! locked.
+//!
+//! # What cannot be used is not wrong yet
+//!
+//! A CPU keeps translations under PCIDs that are not loaded, and a CPU that no thread runs keeps global ones. The pmap may leave
+//! them there, if it sees to it that they are dropped before the PCID is loaded again or the CPU comes into service. So the
+//! search *condemns* such an entry instead of reporting it (INV-M-13). A condemned entry is reported when it is used, or when
+//! its PCID is loaded with the no-flush bit, which makes it usable; if it is dropped before, all was well.
 
 use std::format;
 use std::sync::atomic::Ordering;
+use std::vec::Vec;
 
 use super::config::Check;
-use super::cpu::Cpu;
+use super::cpu::{Cpu, UNBOUND};
 use super::machine::SimMachine;
 use super::memory::Owner;
-use super::tlb::Entry;
+use super::mmu::Mmu;
+use super::tlb::{Entry, Slot};
 use super::walk;
 use crate::machine::Guarantee;
 use crate::{Frame, VirtRange};
@@ -32,23 +41,18 @@ impl SimMachine {
             return;
         }
         match guarantee {
-            Guarantee::Unmapped { root, range } => self.search_range(root, range, |cpu, entry| {
-                self.found(cpu, entry, "a translation of an unmapped address");
+            Guarantee::Unmapped { root, range } => {
+                self.search_range(root, range, |_| Some("a translation of an unmapped address"));
+            }
+            Guarantee::Restricted { root, range } => {
+                self.search_range(root, range, |entry| self.excess(root, entry));
+            }
+            Guarantee::PageUnmapped { frame } => self.search_frame(frame, |entry| {
+                (entry.leaf & walk::MANAGED != 0).then_some("a translation to a page without mappings")
             }),
-            Guarantee::Restricted { root, range } => self.search_range(root, range, |cpu, entry| {
-                if let Some(excess) = self.excess(root, entry) {
-                    self.found(cpu, entry, excess);
-                }
-            }),
-            Guarantee::PageUnmapped { frame } => self.search_frame(frame, |cpu, entry| {
-                if entry.leaf & walk::MANAGED != 0 {
-                    self.found(cpu, entry, "a translation to a page without mappings");
-                }
-            }),
-            Guarantee::PageReadOnly { frame } => self.search_frame(frame, |cpu, entry| {
-                if entry.leaf & walk::MANAGED != 0 && entry.stores_freely() {
-                    self.found(cpu, entry, "a writable translation to a write-protected page");
-                }
+            Guarantee::PageReadOnly { frame } => self.search_frame(frame, |entry| {
+                (entry.leaf & walk::MANAGED != 0 && entry.stores_freely())
+                    .then_some("a writable translation to a write-protected page")
             }),
         }
     }
@@ -58,14 +62,20 @@ impl SimMachine {
         if !self.is_due() {
             return;
         }
-        self.search_frame(frame, |cpu, entry| self.found(cpu, entry, "a translation to a freed frame"));
+        self.search_frame(frame, |_| Some("a translation to a freed frame"));
         for (index, cpu) in self.cpus.iter().enumerate() {
-            // ORD: SeqCst; pairs with the store in `load_root`.
+            // ORD: SeqCst; pairs with the store in `load_cr3`.
             if cpu.root.load(Ordering::SeqCst) == frame.0 {
                 self.ledger.forbidden(|| format!("cpu {index}: CR3 holds {frame:?}, which is freed"));
             }
             if cpu.filters.may_hold_frame(frame) {
-                for (level, cached) in self.mmu(index).caches.iter().filter(|(_, c)| c.table == frame) {
+                let mut mmu = self.mmu(index);
+                let current = mmu.pcid;
+                for (level, cached) in mmu.caches.iter_mut().filter(|(_, c)| c.table == frame) {
+                    if cached.pcid != current {
+                        cached.condemned = true;
+                        continue;
+                    }
                     self.ledger.forbidden(|| {
                         format!(
                             "cpu {index}: a paging-structure-cache entry of root {:?} leads to {frame:?}, \
@@ -95,41 +105,62 @@ impl SimMachine {
         due
     }
 
-    /// Calls `visit` for every translation on any CPU of an address in `range` of the address space
-    /// with this root.
-    fn search_range(&self, root: Frame, range: VirtRange, mut visit: impl FnMut(usize, &Entry)) {
+    /// Judges every translation on any CPU of an address in `range` of the address space with this root. `wrong`
+    /// says what is wrong with one, if anything.
+    fn search_range(&self, root: Frame, range: VirtRange, wrong: impl Fn(&Entry) -> Option<&'static str>) {
         // Kernel addresses are the same in all address spaces; a global entry serves all as well.
-        let concerns = |entry: &Entry| entry.root == root || entry.global || !entry.va.is_user();
+        let concerns = |entry: &Entry| {
+            range.contains(entry.va) && (entry.root == root || entry.global || !entry.va.is_user())
+        };
         for (index, cpu) in self.cpus.iter().enumerate() {
             if !Self::may_hold(cpu, root, range) {
                 continue;
             }
-            let mmu = self.mmu(index);
-            if range.pages() <= BY_PAGE {
-                let entries = range.iter().filter_map(|va| mmu.tlb.at_page(va));
-                entries.filter(|e| concerns(e)).for_each(|entry| visit(index, entry));
+            let mut mmu = self.mmu(index);
+            let slots: Vec<Slot> = if range.pages() <= BY_PAGE {
+                let all = range.iter().flat_map(|va| mmu.tlb.at_page(va));
+                all.filter(|slot| concerns(mmu.tlb.get(*slot))).collect()
             } else {
-                let entries = mmu.tlb.iter().filter(|e| range.contains(e.va) && concerns(e));
-                entries.for_each(|entry| visit(index, entry));
-            }
+                mmu.tlb.positions(concerns)
+            };
+            self.judge(index, &mut mmu, slots, &wrong);
         }
     }
 
     /// Whether `cpu` can have anything of `range`, without its lock.
     fn may_hold(cpu: &Cpu, root: Frame, range: VirtRange) -> bool {
-        // Without PCIDs a CPU has translations of its current root only, global ones apart.
-        // ORD: SeqCst; pairs with the store in `load_root`.
-        let current = cpu.root.load(Ordering::SeqCst) == root.0;
-        (current || cpu.filters.has_globals() || !range.is_user())
+        (cpu.filters.may_hold_root(root) || cpu.filters.has_globals() || !range.is_user())
             && (range.pages() > BY_PAGE || range.iter().any(|va| cpu.filters.may_hold_page(va)))
     }
 
-    /// Calls `visit` for every translation to `frame` on any CPU.
-    fn search_frame(&self, frame: Frame, mut visit: impl FnMut(usize, &Entry)) {
+    /// Judges every translation to `frame` on any CPU.
+    fn search_frame(&self, frame: Frame, wrong: impl Fn(&Entry) -> Option<&'static str>) {
         for (index, cpu) in self.cpus.iter().enumerate() {
             if cpu.filters.may_hold_frame(frame) {
-                let mmu = self.mmu(index);
-                mmu.tlb.iter().filter(|e| e.frame == frame).for_each(|entry| visit(index, entry));
+                let mut mmu = self.mmu(index);
+                let slots = mmu.tlb.positions(|entry| entry.frame == frame);
+                self.judge(index, &mut mmu, slots, &wrong);
+            }
+        }
+    }
+
+    /// Reports or condemns those of the entries that are wrong.
+    fn judge(
+        &self,
+        cpu: usize,
+        mmu: &mut Mmu,
+        slots: Vec<Slot>,
+        wrong: &impl Fn(&Entry) -> Option<&'static str>,
+    ) {
+        // ORD: SeqCst, as everywhere else; a thread that becomes the CPU later will find the entry condemned.
+        let runs = self.cpus[cpu].binding.load(Ordering::SeqCst) != UNBOUND;
+        for slot in slots {
+            let entry = mmu.tlb.get(slot);
+            let Some(what) = wrong(entry) else { continue };
+            if if entry.global { runs } else { mmu.is_current(entry.pcid) } {
+                self.found(cpu, entry, what);
+            } else {
+                mmu.tlb.condemn(slot);
             }
         }
     }

@@ -15,11 +15,13 @@ use super::cpu::{self, Cpu};
 use super::doorbell::{Doorbell, Doorbells};
 use super::lock::{RawMutex, RawRwLock};
 use super::memory::{Memory, Owner};
+use super::mmu::Board;
 use super::report::{Ledger, Report};
 use super::run::Poison;
 use super::scheduler::{SimScheduler, SimThreads};
 use crate::machine::{FrameUse, Guarantee, Machine};
 use crate::shootdown::Shootdowns;
+use crate::translation::{Cr3, Invlpgb, Invpcid, TlbFeatures};
 use crate::{CpuId, CpuSet, Frame, FrameRange, PAGE_SIZE, VirtAddr, VirtRange};
 
 /// First address of the kernel window, and its pages: one page table's worth.
@@ -37,6 +39,9 @@ pub struct SimMachine {
     pub(super) poison: Poison,
     pub(super) searches: AtomicU64,
     pub(super) skipped: AtomicU64,
+    pub(super) broadcasts: AtomicU64,
+    /// What CPUID says.
+    pub(super) features: TlbFeatures,
     participants: Vec<Participant<SimScheduler>>,
     domain: Arc<Domain<SimScheduler>>,
 }
@@ -56,7 +61,7 @@ impl SimMachine {
     /// too little memory.
     pub fn new(config: Config) -> Result<Self, SimError> {
         config.validate()?;
-        let memory = Memory::new(config.frames)?;
+        let memory = Memory::new(config.frames, config.domains)?;
         let baton = (config.mode == Mode::Deterministic)
             .then(|| Baton::new(config.cpus, config.seed, config.adversary.switch_one_in));
         let bells = (0..config.cpus).map(|_| Doorbell::default()).collect();
@@ -72,10 +77,21 @@ impl SimMachine {
             poison: Poison::default(),
             searches: AtomicU64::new(0),
             skipped: AtomicU64::new(0),
+            broadcasts: AtomicU64::new(0),
+            features: features(&config),
             participants: (0..config.cpus).map(|_| domain.join()).collect(),
             domain,
             config,
         })
+    }
+
+    /// The memory domain next to the calling thread's CPU; the first one for a thread that is none.
+    fn domain_here(&self) -> usize {
+        context::cpu_of(self).map_or(0, |cpu| self.domain_of(cpu))
+    }
+
+    fn domain_of(&self, cpu: usize) -> usize {
+        cpu * self.config.domains / self.cpus.len()
     }
 
     /// What the machine was made of.
@@ -100,7 +116,7 @@ impl SimMachine {
     /// or zeroes); `None` if all frames are in use.
     pub fn allocate_data_frame(&self, zero: bool) -> Option<Frame> {
         context::point(Event::Frame);
-        self.memory.allocate(Owner::Data, zero)
+        self.memory.allocate(Owner::Data, zero, self.domain_here())
     }
 
     /// Takes a data frame back. A guarantee point: all TLBs and paging-structure caches are searched for
@@ -169,6 +185,7 @@ impl SimMachine {
             pages_reused: reused,
             searches: count(&self.searches),
             searches_skipped: count(&self.skipped),
+            broadcasts: count(&self.broadcasts),
             total_frames: self.memory.total(),
             frames_in_use: [Owner::Data, Owner::PageTable, Owner::PvChunk, Owner::PmapRecord]
                 .map(|owner| in_use[owner as usize]),
@@ -223,12 +240,24 @@ unsafe impl Machine for SimMachine {
 
     fn allocate_frame(&self, purpose: FrameUse) -> Option<Frame> {
         context::point(Event::Frame);
-        self.memory.allocate(purpose.into(), true)
+        self.memory.allocate(purpose.into(), true, self.domain_here())
     }
 
     unsafe fn free_frame(&self, frame: Frame, purpose: FrameUse) {
         context::point(Event::Frame);
         self.free(frame, purpose.into());
+    }
+
+    fn domain_count(&self) -> usize {
+        self.config.domains
+    }
+
+    fn domain_of_frame(&self, frame: Frame) -> usize {
+        self.memory.domain(frame)
+    }
+
+    fn domain_of_cpu(&self, cpu: CpuId) -> usize {
+        self.domain_of(cpu.index())
     }
 
     fn cpu_count(&self) -> usize {
@@ -274,15 +303,27 @@ unsafe impl Machine for SimMachine {
         self.doorbells.ring(cpu.index());
     }
 
-    unsafe fn load_root(&self, root: Frame) {
+    fn tlb_features(&self) -> TlbFeatures {
+        self.features
+    }
+
+    fn invlpg_misses_globals(&self) -> bool {
+        self.config.cpu_model.invlpg_misses_globals(self.here())
+    }
+
+    unsafe fn load_cr3(&self, cr3: Cr3) {
         let cpu = self.here();
+        let Cr3 { root, pcid, no_flush } = cr3;
         if self.owner(root) != Some(Owner::PageTable) {
             self.ledger.forbidden(|| {
                 std::format!("cpu {cpu} loads {root:?} as its root, which is {:?}", self.owner(root))
             });
         }
+        if pcid.get() >= self.features.pcids.max(1) || (no_flush && self.features.pcids == 0) {
+            self.ledger.forbidden(|| std::format!("cpu {cpu} loads {cr3:?} and has {:?}", self.features));
+        }
         let mut mmu = self.mmu(cpu);
-        mmu.load_root(&self.memory, root);
+        mmu.load_cr3(Board { memory: &self.memory, ledger: &self.ledger, cpu }, cr3);
         // ORD: SeqCst; under the lock, and before any walk of the new tables: a checker that misses it
         // searches a TLB that has nothing of them yet.
         self.cpus[cpu].root.store(root.0, Ordering::SeqCst);
@@ -292,12 +333,24 @@ unsafe impl Machine for SimMachine {
         self.mmu(self.here()).invalidate_page(&self.memory, va);
     }
 
-    fn invalidate_non_global(&self) {
-        self.mmu(self.here()).invalidate_all(&self.memory, false);
+    fn invalidate_everything(&self) {
+        self.mmu(self.here()).invalidate_everything(&self.memory);
     }
 
-    fn invalidate_everything(&self) {
-        self.mmu(self.here()).invalidate_all(&self.memory, true);
+    fn invpcid(&self, what: Invpcid) {
+        let cpu = self.here();
+        if !self.features.invpcid {
+            self.ledger.forbidden(|| std::format!("cpu {cpu} executes INVPCID and has none"));
+        }
+        self.mmu(cpu).invpcid(&self.memory, what);
+    }
+
+    fn invlpgb(&self, what: Invlpgb) {
+        self.broadcast(self.here(), what);
+    }
+
+    fn tlbsync(&self) {
+        self.wait_for_broadcasts(self.here());
     }
 
     #[inline]
@@ -313,4 +366,9 @@ unsafe impl Machine for SimMachine {
     fn guarantee(&self, guarantee: Guarantee) {
         self.search_for(guarantee);
     }
+}
+
+fn features(config: &Config) -> TlbFeatures {
+    let features = config.cpu_model.features();
+    TlbFeatures { pcids: features.pcids.min(config.pcids), ..features }
 }

@@ -86,14 +86,31 @@ pub(super) struct Misuse {
 
 struct Pool {
     /// Freed frames, the last one freed on top: it is reused first, which leaves stale references the
-    /// least time to be dropped by chance.
-    recycled: Vec<u64>,
-    /// Lowest frame that was never handed out.
-    untouched: u64,
+    /// least time to be dropped by chance. By domain.
+    recycled: Vec<Vec<u64>>,
+    /// Lowest frame that was never handed out, by domain.
+    untouched: Vec<u64>,
     serial: u64,
     reused: u64,
     in_use: [u64; OWNERS],
     peak: u64,
+}
+
+impl Pool {
+    /// A frame of `domain`, and whether it was in use before.
+    fn take(&mut self, domain: usize, range: &FrameRange) -> Option<(u64, bool)> {
+        if let Some(frame) = self.recycled[domain].pop() {
+            self.reused += 1;
+            return Some((frame, true));
+        }
+        let untouched = &mut self.untouched[domain];
+        if *untouched < range.start.0 + range.count {
+            *untouched += 1;
+            // The host zeroed it when the machine was made.
+            return Some((*untouched - 1, false));
+        }
+        None
+    }
 }
 
 /// The machine's memory. Usable frames are `1..=frames`; frame 0 exists and is never handed out (a
@@ -105,7 +122,8 @@ pub(super) struct Memory {
     stamps: Box<[AtomicU64]>,
     free: AtomicU64,
     pool: Mutex<Pool>,
-    ranges: [FrameRange; 1],
+    /// Of the domains.
+    ranges: Box<[FrameRange]>,
 }
 
 // SAFETY: the allocation is owned by this value, and is reached by atomics (`word`) or by raw pointers
@@ -115,13 +133,21 @@ unsafe impl Send for Memory {}
 unsafe impl Sync for Memory {}
 
 impl Memory {
-    pub(super) fn new(frames: u64) -> Result<Self, SimError> {
+    /// Memory of `frames` frames in `domains` domains of equal size, more or less.
+    pub(super) fn new(frames: u64, domains: usize) -> Result<Self, SimError> {
         let refused = SimError::FrameCount { asked: frames };
         let count = usize::try_from(frames + 1).map_err(|_| refused)?;
         let bytes = count.checked_mul(PAGE_SIZE as usize).ok_or(refused)?;
         let layout = Layout::from_size_align(bytes, PAGE_SIZE as usize).map_err(|_| refused)?;
         // SAFETY: the layout's size is not zero, there is at least frame 0.
         let base = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or(SimError::HostMemory { bytes })?;
+        let parts = domains as u64;
+        let ranges: Box<[FrameRange]> = (0..parts)
+            .map(|part| {
+                let (start, end) = (frames * part / parts, frames * (part + 1) / parts);
+                FrameRange { start: Frame(1 + start), count: end - start }
+            })
+            .collect();
         Ok(Self {
             base,
             layout,
@@ -129,14 +155,14 @@ impl Memory {
             stamps: (0..count).map(|_| AtomicU64::new(0)).collect(),
             free: AtomicU64::new(frames),
             pool: Mutex::new(Pool {
-                recycled: Vec::new(),
-                untouched: 1,
+                recycled: std::vec![Vec::new(); domains],
+                untouched: ranges.iter().map(|range| range.start.0).collect(),
                 serial: 0,
                 reused: 0,
                 in_use: [0; OWNERS],
                 peak: 0,
             }),
-            ranges: [FrameRange { start: Frame(1), count: frames }],
+            ranges,
         })
     }
 
@@ -182,21 +208,17 @@ impl Memory {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands out a frame, `None` if all are in use.
-    pub(super) fn allocate(&self, owner: Owner, zero: bool) -> Option<Frame> {
+    /// The domain of a frame; the last one's for a frame beyond.
+    pub(super) fn domain(&self, frame: Frame) -> usize {
+        self.ranges.partition_point(|range| range.start.0 <= frame.0).saturating_sub(1)
+    }
+
+    /// Hands out a frame, `None` if all are in use: of domain `near`, or of the next one that has any.
+    pub(super) fn allocate(&self, owner: Owner, zero: bool, near: usize) -> Option<Frame> {
         let mut pool = self.pool();
-        let (frame, dirty) = match pool.recycled.pop() {
-            Some(frame) => {
-                pool.reused += 1;
-                (frame, true)
-            }
-            None if pool.untouched <= self.frames => {
-                pool.untouched += 1;
-                // The host zeroed it when the machine was made.
-                (pool.untouched - 1, false)
-            }
-            None => return None,
-        };
+        let domains = self.ranges.len();
+        let mut in_turn = (0..domains).map(|i| (near + i) % domains);
+        let (frame, dirty) = in_turn.find_map(|domain| pool.take(domain, &self.ranges[domain]))?;
         pool.serial += 1;
         let stamp = Stamp::new(pool.serial, owner);
         pool.in_use[owner as usize] += 1;
@@ -241,7 +263,7 @@ impl Memory {
     pub(super) fn recycle(&self, frame: Frame, owner: Owner) {
         self.fill(frame, POISON);
         let mut pool = self.pool();
-        pool.recycled.push(frame.0);
+        pool.recycled[self.domain(frame)].push(frame.0);
         pool.in_use[owner as usize] -= 1;
         let used: u64 = pool.in_use.iter().sum();
         // ORD: Relaxed, as in `allocate`.
@@ -285,8 +307,8 @@ mod tests {
 
     #[test]
     fn hand_overs_are_told_apart_and_frame_zero_is_kept() {
-        let memory = Memory::new(16).unwrap();
-        let mut all: Vec<_> = core::iter::from_fn(|| memory.allocate(Owner::Data, true)).collect();
+        let memory = Memory::new(16, 1).unwrap();
+        let mut all: Vec<_> = core::iter::from_fn(|| memory.allocate(Owner::Data, true, 0)).collect();
         assert_eq!(all.len(), 16);
         assert!(all.iter().all(|f| memory.contains(*f)));
         assert_eq!(memory.free(), 0);
@@ -297,7 +319,7 @@ mod tests {
         assert_eq!(memory.retire(frame, Owner::Data).unwrap_err().found, Owner::Free);
         memory.recycle(frame, Owner::Data);
         assert_eq!(memory.words(frame)[7].load(Ordering::Relaxed), POISON);
-        let again = memory.allocate(Owner::PageTable, true).unwrap();
+        let again = memory.allocate(Owner::PageTable, true, 0).unwrap();
         assert_eq!(again, frame, "the last one freed is reused first");
         assert_ne!(memory.stamp(frame), before);
         assert_eq!(memory.words(frame)[7].load(Ordering::Relaxed), 0);
@@ -308,10 +330,26 @@ mod tests {
 
     #[test]
     fn a_frame_is_given_back_by_its_owner_only() {
-        let memory = Memory::new(16).unwrap();
-        let frame = memory.allocate(Owner::PvChunk, true).unwrap();
+        let memory = Memory::new(16, 1).unwrap();
+        let frame = memory.allocate(Owner::PvChunk, true, 0).unwrap();
         assert_eq!(memory.retire(frame, Owner::Data).unwrap_err().found, Owner::PvChunk);
         assert!(memory.retire(Frame(0), Owner::Data).is_err());
         assert!(memory.retire(Frame(17), Owner::Data).is_err());
+    }
+
+    #[test]
+    fn frames_come_from_the_near_domain_while_it_has_any() {
+        let memory = Memory::new(17, 3).unwrap();
+        assert_eq!(memory.ranges().iter().map(|range| range.count).sum::<u64>(), 17);
+        let own = memory.ranges()[1].count;
+        let taken: Vec<_> = (0..own).map(|_| memory.allocate(Owner::Data, true, 1).unwrap()).collect();
+        assert!(taken.iter().all(|frame| memory.domain(*frame) == 1));
+        let far = memory.allocate(Owner::Data, true, 1).unwrap();
+        assert_eq!(memory.domain(far), 2, "the next one helps out");
+        memory.retire(taken[0], Owner::Data).unwrap();
+        memory.recycle(taken[0], Owner::Data);
+        assert_eq!(memory.allocate(Owner::Data, true, 1), Some(taken[0]));
+        let rest = core::iter::from_fn(|| memory.allocate(Owner::Data, true, 0)).count() as u64;
+        assert_eq!(rest, 17 - own - 1);
     }
 }

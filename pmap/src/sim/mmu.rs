@@ -13,18 +13,17 @@ use std::sync::atomic::Ordering;
 use rand_core::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
+use super::broadcast::Broadcasts;
 use super::config::Adversary;
 use super::memory::{Memory, Owner, POISON};
 use super::report::{Ledger, MmuCounters};
 use super::structure_cache::StructureCache;
-use super::tlb::{Entry, Filters, Slot, Tlb};
+use super::tlb::{Entry, Filters, Reach, Slot, Tlb};
 use super::walk::{self, Leaf, Purpose, Stop, Walker};
-use crate::{Access, Frame, PAGE_SIZE, VirtAddr};
+use crate::{Access, Frame, PAGE_SIZE, Pcid, VirtAddr};
 
 /// Addresses remembered for speculation; a power of two.
 const RECENT: usize = 16;
-/// Entries that a full invalidation looks at before it drops them.
-const LOOKED_AT: usize = 8;
 
 /// A page fault, as its error code and CR2 tell it (Intel SDM vol. 3, 4.7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,8 +74,14 @@ pub(super) struct Board<'a> {
 pub(super) struct Mmu {
     pub(super) tlb: Tlb,
     pub(super) caches: StructureCache,
-    root: Option<Frame>,
-    rng: Xoshiro256PlusPlus,
+    pub(super) root: Option<Frame>,
+    /// Bits 11:0 of CR3.
+    pub(super) pcid: Pcid,
+    /// INVLPG leaves global translations.
+    pub(super) keeps_globals: bool,
+    /// INVLPGBs of any CPU that this one has still to do.
+    pub(super) broadcasts: Broadcasts,
+    pub(super) rng: Xoshiro256PlusPlus,
     evict: Odds,
     speculate: Odds,
     spurious: Odds,
@@ -86,12 +91,21 @@ pub(super) struct Mmu {
 }
 
 impl Mmu {
-    pub(super) fn new(cpu: usize, seed: u64, adversary: &Adversary, filters: &Arc<Filters>) -> Self {
+    pub(super) fn new(
+        cpu: usize,
+        seed: u64,
+        adversary: &Adversary,
+        keeps_globals: bool,
+        filters: &Arc<Filters>,
+    ) -> Self {
         let stream = seed.wrapping_add((cpu as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         Self {
             tlb: Tlb::new(adversary.tlb_sets, adversary.tlb_ways, Arc::clone(filters)),
             caches: StructureCache::new(Arc::clone(filters)),
             root: None,
+            pcid: Pcid::KERNEL,
+            keeps_globals,
+            broadcasts: Broadcasts::default(),
             rng: Xoshiro256PlusPlus::seed_from_u64(stream),
             evict: Odds::one_in(adversary.evict_one_in),
             speculate: Odds::one_in(adversary.speculate_one_in),
@@ -109,6 +123,7 @@ impl Mmu {
         request: Request,
         point: &mut impl FnMut(),
     ) -> Result<u64, PageFault> {
+        self.catch_up_at_random(board.memory);
         let draw = self.rng.next_u64();
         let result = self
             .translate(board, request, draw as u32, point)
@@ -133,16 +148,17 @@ impl Mmu {
         if !is_canonical(va) {
             return Err(Stop::NotPresent);
         }
-        if let Some(slot) = self.tlb.lookup(va) {
+        if let Some(slot) = self.tlb.lookup(va, self.pcid) {
             self.note_if_stale(board.memory, slot);
             let entry = self.tlb.get(slot);
             let permitted = walk::cached_permits(entry.rights, access, user);
             if self.evict.hit(draw) {
                 self.tlb.remove(slot);
-                self.caches.drop_for(va);
+                self.caches.drop_for(va, self.pcid);
                 self.counters.evictions += 1;
             } else if permitted && (access != Access::Write || entry.dirty) {
                 self.counters.hits += 1;
+                self.note_if_condemned(board, slot);
                 return Ok(slot);
             } else if !permitted && self.spurious.hit(self.rng.next_u64() as u32) {
                 return Err(self.fault(va, Stop::Denied));
@@ -151,11 +167,11 @@ impl Mmu {
         }
         self.counters.misses += 1;
         let purpose = Purpose::Demand { access, user };
-        let from_cache = self.caches.lookup_any(va);
+        let from_cache = self.caches.lookup_any(va, self.pcid);
         let mut outcome = self.walk(board, va, purpose, point);
         if outcome.is_err() && from_cache && !self.spurious.hit(self.rng.next_u64() as u32) {
             // It may have been the caches' fault.
-            self.caches.drop_for(va);
+            self.caches.drop_for(va, self.pcid);
             outcome = self.walk(board, va, purpose, point);
         }
         match outcome {
@@ -167,8 +183,8 @@ impl Mmu {
     /// A fault drops what is cached for the address (Intel SDM vol. 3, 4.10.4.1).
     fn fault(&mut self, va: VirtAddr, stop: Stop) -> Stop {
         self.counters.faults += 1;
-        self.tlb.drop_page(va, &mut |_| {});
-        self.caches.drop_for(va);
+        self.tlb.drop_page(va, Reach { pcid: Some(self.pcid), globals: true }, &mut |_| {});
+        self.caches.drop_for(va, self.pcid);
         stop
     }
 
@@ -180,9 +196,9 @@ impl Mmu {
         point: &mut impl FnMut(),
     ) -> Result<Leaf, Stop> {
         let Some(root) = self.root else { return Err(Stop::NotPresent) };
-        self.counters.structure_hits += u64::from(self.caches.lookup_any(va));
+        self.counters.structure_hits += u64::from(self.caches.lookup_any(va, self.pcid));
         let Board { memory, ledger, cpu } = board;
-        Walker { memory, ledger, root, cpu }.walk(&mut self.caches, va, purpose, point)
+        Walker { memory, ledger, root, pcid: self.pcid, cpu }.walk(&mut self.caches, va, purpose, point)
     }
 
     fn fill(&mut self, memory: &Memory, va: VirtAddr, leaf: &Leaf) -> Slot {
@@ -192,8 +208,10 @@ impl Mmu {
             rights: leaf.rights,
             dirty: leaf.dirty,
             global: leaf.global,
+            pcid: self.pcid,
             level: leaf.level,
             counted: false,
+            condemned: false,
             root: self.root.unwrap_or(leaf.table),
             stamp: memory.stamp(leaf.frame),
             leaf: leaf.raw,
@@ -244,6 +262,20 @@ impl Mmu {
         }
     }
 
+    /// A condemned translation is used after all: the pmap's promise did not hold.
+    fn note_if_condemned(&mut self, board: Board<'_>, slot: Slot) {
+        let entry = self.tlb.get(slot);
+        if entry.condemned {
+            let Board { ledger, cpu, .. } = board;
+            ledger.forbidden(|| {
+                format!(
+                    "cpu {cpu} uses a translation of {} (root {:?}) to {:?} that a guarantee forbade",
+                    entry.va, entry.root, entry.frame
+                )
+            });
+        }
+    }
+
     /// A CPU that is in the kernel speculates too, in the address space that is loaded.
     pub(super) fn speculate_idly(&mut self, board: Board<'_>, point: &mut impl FnMut()) {
         let last = self.recent[self.next_recent.wrapping_sub(1) % RECENT];
@@ -256,7 +288,7 @@ impl Mmu {
         let base = if draw & 1 == 0 { near } else { self.recent[(draw >> 8) as usize % RECENT] };
         let steps = (draw >> 16) % 9;
         let va = VirtAddr(base.page().0.wrapping_add(steps * PAGE_SIZE).wrapping_sub(4 * PAGE_SIZE));
-        if !is_canonical(va) || !va.is_user() || self.tlb.lookup(va).is_some() {
+        if !is_canonical(va) || !va.is_user() || self.tlb.lookup(va, self.pcid).is_some() {
             return;
         }
         if let Ok(leaf) = self.walk(board, va, Purpose::Speculation, point) {
@@ -272,35 +304,6 @@ impl Mmu {
             self.counters.stale_before_guarantee += 1;
         }
     }
-
-    /// INVLPG.
-    pub(super) fn invalidate_page(&mut self, memory: &Memory, va: VirtAddr) {
-        self.counters.invalidations += 1;
-        let mut stale = 0;
-        self.tlb.drop_page(va, &mut |entry| stale += u64::from(!entry.counted && is_stale(memory, entry)));
-        self.counters.stale_before_guarantee += stale;
-        self.caches.clear();
-    }
-
-    /// A load of CR3 without PCIDs, or with `globals` a change of CR4.PGE.
-    pub(super) fn invalidate_all(&mut self, memory: &Memory, globals: bool) {
-        self.counters.invalidations += 1;
-        let (mut stale, mut looked) = (0, 0);
-        self.tlb.drop_where(|entry| globals || !entry.global, &mut |entry| {
-            if looked < LOOKED_AT {
-                looked += 1;
-                stale += u64::from(!entry.counted && is_stale(memory, entry));
-            }
-        });
-        self.counters.stale_before_guarantee += stale;
-        self.caches.clear();
-    }
-
-    /// CR3 := `root`.
-    pub(super) fn load_root(&mut self, memory: &Memory, root: Frame) {
-        self.invalidate_all(memory, false);
-        self.root = Some(root);
-    }
 }
 
 /// 48-bit canonical form: bits 63:47 are equal.
@@ -309,7 +312,7 @@ fn is_canonical(va: VirtAddr) -> bool {
 }
 
 /// Whether the entry that the translation was made from no longer gives it.
-fn is_stale(memory: &Memory, entry: &Entry) -> bool {
+pub(super) fn is_stale(memory: &Memory, entry: &Entry) -> bool {
     if memory.stamp(entry.table) != entry.table_stamp {
         return true;
     }

@@ -3,10 +3,11 @@
 //!
 //! # What is modelled
 //!
-//! * **Memory.** One real allocation; frames have owners, and every hand-over has its own stamp.
+//! * **Memory.** One real allocation in domains; frames have owners, and every hand-over has its own stamp.
+//! * **Processors.** A [`CpuModel`] says what there is: PCIDs, INVPCID, INVLPGB, and one erratum.
 //! * **Translation.** Real walks over real frames in the 4-level format, with rights over all levels,
 //!   reserved bits, large leaves, and accessed and dirty flags set atomically. A TLB and
-//!   paging-structure caches per CPU.
+//!   paging-structure caches per CPU, tagged with PCIDs; global translations.
 //! * **Freedom.** Translations stay as long as nothing must drop them; they are also filled unasked and
 //!   dropped unasked; interrupts come late. All of it from one seed.
 //! * **Interrupts.** One kind, the shootdown. Taken between accesses, at points, and by whoever waits.
@@ -15,7 +16,7 @@
 //!
 //! # What is not
 //!
-//! PCIDs (one address space per TLB), 5-level paging, protection keys, SMEP and SMAP, memory types, and
+//! 5-level paging, protection keys, SMEP and SMAP, memory types, and
 //! the weak order of stores (accesses are Acquire and Release). A stale access to a frame with a new
 //! owner is counted, not performed.
 //!
@@ -31,7 +32,7 @@
 //! # Where to find what
 //!
 //! `walk` is the hardware's walk, `tlb` and `structure_cache` what it remembers, `mmu` one CPU's use of
-//! them; `run` has the threads, `cpu` the interrupts, `wait` the waits, on `doorbell` and `baton`; `lock` and
+//! them, `invalidate` and `broadcast` the instructions that drop it, `cpu_model` which of those there are; `run` has the threads, `cpu` the interrupts, `wait` the waits, on `doorbell` and `baton`; `lock` and
 //! `scheduler` are what others block on; `memory` has frames, `guarantee` the search, `report` the result.
 //!
 //! ```
@@ -50,11 +51,14 @@
 
 mod access;
 mod baton;
+mod broadcast;
 mod config;
 mod context;
 mod cpu;
+mod cpu_model;
 mod doorbell;
 mod guarantee;
+mod invalidate;
 mod lock;
 mod machine;
 mod memory;
@@ -71,6 +75,7 @@ mod walk;
 mod tests;
 
 pub use config::{Adversary, Check, Config, MAX_FRAMES, MIN_FRAMES, Mode, SimError};
+pub use cpu_model::CpuModel;
 pub use lock::{Mutex, MutexGuard, RawMutex, RawRwLock, RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use machine::SimMachine;
 pub use memory::{Owner, POISON};

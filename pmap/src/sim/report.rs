@@ -108,6 +108,8 @@ pub struct Report {
     pub evictions: u64,
     /// Invalidations that a CPU performed.
     pub invalidations: u64,
+    /// INVLPGBs executed.
+    pub broadcasts: u64,
     /// Guarantees and freed frames for which all CPUs were searched.
     pub searches: u64,
     /// Guarantees and freed frames that the configuration left unsearched.

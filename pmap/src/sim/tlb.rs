@@ -4,8 +4,7 @@
 //! CPU may use without looking at the tables, and besides what only the checker looks at: where the leaf
 //! entry was read and what it held, whose address space it was, and the frame's [`Stamp`].
 //!
-//! Entries are tagged by page and address-space identifier. There are no PCIDs yet, so the only
-//! identifiers are [`Asid::NONE`] and [`Asid::GLOBAL`]. A large page is held as 4 KiB fragments that
+//! Entries are tagged by page and PCID; a global one serves all PCIDs. A large page is held as 4 KiB fragments that
 //! remember their level (Intel SDM vol. 3, 4.10.2.3 permits that), and invalidating one drops all.
 //!
 //! Every change is mirrored in [`Filters`], which other CPUs read without the lock.
@@ -16,7 +15,7 @@ use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::vec::Vec;
 
 use super::memory::Stamp;
-use crate::{Frame, PAGE_SHIFT, VirtAddr};
+use crate::{Frame, PAGE_SHIFT, Pcid, VirtAddr};
 
 /// Counters per filter; a power of two.
 const FILTER: usize = 1024;
@@ -27,6 +26,7 @@ const FILTER: usize = 1024;
 pub(super) struct Filters {
     frames: Box<[AtomicU16; FILTER]>,
     pages: Box<[AtomicU16; FILTER]>,
+    roots: Box<[AtomicU16; FILTER]>,
     globals: AtomicU32,
 }
 
@@ -35,6 +35,7 @@ impl Filters {
         Self {
             frames: Box::new([const { AtomicU16::new(0) }; FILTER]),
             pages: Box::new([const { AtomicU16::new(0) }; FILTER]),
+            roots: Box::new([const { AtomicU16::new(0) }; FILTER]),
             globals: AtomicU32::new(0),
         }
     }
@@ -69,6 +70,12 @@ impl Filters {
         self.pages[Self::slot(va.0 >> PAGE_SHIFT)].load(Ordering::Relaxed) != 0
     }
 
+    /// Whether the CPU may have a translation of the address space with this root cached, under whatever PCID.
+    pub(super) fn may_hold_root(&self, root: Frame) -> bool {
+        // ORD: Relaxed; see `bump`.
+        self.roots[Self::slot(root.0)].load(Ordering::Relaxed) != 0
+    }
+
     /// Whether the CPU has any global translation cached.
     pub(super) fn has_globals(&self) -> bool {
         // ORD: Relaxed; see `bump`.
@@ -78,6 +85,7 @@ impl Filters {
     fn track(&self, entry: &Entry, by: u16) {
         Self::bump(&self.frames[Self::slot(entry.frame.0)], by);
         Self::bump(&self.pages[Self::slot(entry.va.0 >> PAGE_SHIFT)], by);
+        Self::bump(&self.roots[Self::slot(entry.root.0)], by);
         if entry.global {
             let delta = if by == 1 { 1 } else { u32::MAX };
             // ORD: Relaxed; see `bump`.
@@ -99,15 +107,25 @@ impl Rights {
     pub(super) const ALL: Self = Self { user: true, write: true, execute: true };
 }
 
-/// Address-space identifier of an entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Asid(u16);
+/// What an invalidation, or a lookup, concerns besides the address.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reach {
+    /// Non-global entries under this PCID; under all of them if there is none.
+    pub(super) pcid: Option<Pcid>,
+    /// Global entries, too.
+    pub(super) globals: bool,
+}
 
-impl Asid {
-    /// The only address space of a CPU without PCIDs.
-    pub(super) const NONE: Self = Self(0);
-    /// Usable in all of them. Above every PCID, which have 12 bits.
-    pub(super) const GLOBAL: Self = Self(1 << 12);
+impl Reach {
+    pub(super) const EVERYTHING: Self = Self { pcid: None, globals: true };
+
+    pub(super) fn covers(self, entry: &Entry) -> bool {
+        if entry.global { self.globals } else { self.covers_pcid(entry.pcid) }
+    }
+
+    pub(super) fn covers_pcid(self, pcid: Pcid) -> bool {
+        self.pcid.is_none_or(|own| own == pcid)
+    }
 }
 
 /// A cached translation of one 4 KiB page.
@@ -118,11 +136,15 @@ pub(super) struct Entry {
     pub(super) rights: Rights,
     pub(super) dirty: bool,
     pub(super) global: bool,
+    /// The PCID under which it was filled. A global entry can be used under all of them.
+    pub(super) pcid: Pcid,
     /// Level of the leaf entry: 1, or 2 or 3 for a fragment of a large page.
     pub(super) level: u8,
     // From here on for the checker only.
     /// Already counted as stale.
     pub(super) counted: bool,
+    /// A guarantee forbids it, but it cannot be used as things are; see `guarantee`.
+    pub(super) condemned: bool,
     /// Root of the address space it was filled in.
     pub(super) root: Frame,
     /// Hand-over of `frame` at the time of the fill.
@@ -141,18 +163,23 @@ impl Entry {
     pub(super) fn stores_freely(&self) -> bool {
         self.rights.write && self.dirty
     }
-
-    fn asid(&self) -> Asid {
-        if self.global { Asid::GLOBAL } else { Asid::NONE }
-    }
 }
 
 const INVALID: u64 = 0;
 const PAGE_BITS: u32 = 45;
+/// In place of a PCID, above all of them.
+const GLOBAL: u64 = Pcid::COUNT as u64;
 
-fn tag(va: VirtAddr, asid: Asid) -> u64 {
-    let page = (va.0 >> PAGE_SHIFT) & ((1 << PAGE_BITS) - 1);
-    (1 << 63) | (u64::from(asid.0) << PAGE_BITS) | page
+fn tag(va: VirtAddr, asid: u64) -> u64 {
+    (1 << 63) | (asid << PAGE_BITS) | page_of(va)
+}
+
+fn page_of(va: VirtAddr) -> u64 {
+    (va.0 >> PAGE_SHIFT) & ((1 << PAGE_BITS) - 1)
+}
+
+fn tag_of(entry: &Entry) -> u64 {
+    tag(entry.va, if entry.global { GLOBAL } else { entry.pcid.get().into() })
 }
 
 /// Position of an entry; good until the next insertion or removal.
@@ -195,10 +222,10 @@ impl Tlb {
         set * self.ways..(set + 1) * self.ways
     }
 
-    /// The entry that translates `va` in the current address space.
+    /// The entry that translates `va` under `pcid`.
     #[inline]
-    pub(super) fn lookup(&self, va: VirtAddr) -> Option<Slot> {
-        let (own, global) = (tag(va, Asid::NONE), tag(va, Asid::GLOBAL));
+    pub(super) fn lookup(&self, va: VirtAddr, pcid: Pcid) -> Option<Slot> {
+        let (own, global) = (tag(va, pcid.get().into()), tag(va, GLOBAL));
         let set = self.set(va);
         let start = set.start;
         let way = self.tags[set].iter().position(|t| *t == own || *t == global)?;
@@ -217,7 +244,9 @@ impl Tlb {
 
     /// Puts an entry in, in place of one for the same page or, if the set is full, of one chosen by `random`.
     pub(super) fn insert(&mut self, entry: Entry, random: u64) -> Slot {
-        self.drop_page_fragments(entry.va, &mut |_| {});
+        // Of what could be used for the page under this PCID one remains.
+        let own = Reach { pcid: Some(entry.pcid), globals: true };
+        self.drop_in_set(entry.va, own, &mut |_| {});
         let set = self.set(entry.va);
         let at = match set.clone().find(|at| self.tags[*at] == INVALID) {
             Some(at) => at,
@@ -227,7 +256,7 @@ impl Tlb {
                 victim
             }
         };
-        self.tags[at] = tag(entry.va, entry.asid());
+        self.tags[at] = tag_of(&entry);
         self.filters.track(&entry, 1);
         self.large += usize::from(entry.level > 1);
         self.entries[at] = Some(entry);
@@ -251,20 +280,27 @@ impl Tlb {
         entry
     }
 
-    fn drop_page_fragments(&mut self, va: VirtAddr, dropped: &mut impl FnMut(&Entry)) {
-        while let Some(slot) = self.lookup(va) {
-            dropped(&self.remove(slot));
+    fn drop_in_set(&mut self, va: VirtAddr, reach: Reach, dropped: &mut impl FnMut(&Entry)) {
+        for at in self.set(va) {
+            if self.is_of_page(at, va) && self.entries[at].as_ref().is_some_and(|e| reach.covers(e)) {
+                dropped(&self.remove(Slot(at as u32)));
+            }
         }
     }
 
-    /// Drops the translations of `va`'s page, global or not, and all fragments of the large page it lies in.
-    pub(super) fn drop_page(&mut self, va: VirtAddr, dropped: &mut impl FnMut(&Entry)) {
-        self.drop_page_fragments(va, dropped);
+    /// Whether the position holds a translation of `va`'s page, under whatever PCID.
+    fn is_of_page(&self, at: usize, va: VirtAddr) -> bool {
+        self.tags[at] != INVALID && self.tags[at] & ((1 << PAGE_BITS) - 1) == page_of(va)
+    }
+
+    /// Drops the translations of `va`'s page within `reach`, and all fragments of the large page it lies in.
+    pub(super) fn drop_page(&mut self, va: VirtAddr, reach: Reach, dropped: &mut impl FnMut(&Entry)) {
+        self.drop_in_set(va, reach, dropped);
         if self.large > 0 {
             self.drop_where(
                 |entry| {
                     let shift = PAGE_SHIFT + 9 * (u32::from(entry.level) - 1);
-                    entry.va.0 >> shift == va.0 >> shift
+                    entry.va.0 >> shift == va.0 >> shift && reach.covers(entry)
                 },
                 dropped,
             );
@@ -290,9 +326,19 @@ impl Tlb {
         self.live.iter().map(|at| self.get(Slot(*at)))
     }
 
-    /// The entries for one page.
-    pub(super) fn at_page(&self, va: VirtAddr) -> Option<&Entry> {
-        self.lookup(va).map(|slot| self.get(slot))
+    /// The positions of the entries that `which` names.
+    pub(super) fn positions(&self, which: impl Fn(&Entry) -> bool) -> Vec<Slot> {
+        self.live.iter().map(|at| Slot(*at)).filter(|slot| which(self.get(*slot))).collect()
+    }
+
+    /// The positions of the entries for one page, under whatever PCID.
+    pub(super) fn at_page(&self, va: VirtAddr) -> impl Iterator<Item = Slot> {
+        self.set(va).filter(move |at| self.is_of_page(*at, va)).map(|at| Slot(at as u32))
+    }
+
+    /// Marks an entry as one that must not be used any more.
+    pub(super) fn condemn(&mut self, slot: Slot) {
+        self.get_mut(slot).condemned = true;
     }
 }
 
@@ -302,8 +348,8 @@ mod tests {
     use super::*;
 
     fn fixture() -> (Tlb, Arc<Filters>, Entry) {
-        let memory = Memory::new(16).unwrap();
-        let frame = memory.allocate(Owner::Data, true).unwrap();
+        let memory = Memory::new(16, 1).unwrap();
+        let frame = memory.allocate(Owner::Data, true, 0).unwrap();
         let stamp = memory.stamp(frame);
         let filters = Arc::new(Filters::new());
         let entry = Entry {
@@ -312,8 +358,10 @@ mod tests {
             rights: Rights::ALL,
             dirty: false,
             global: false,
+            pcid: Pcid::KERNEL,
             level: 1,
             counted: false,
+            condemned: false,
             root: Frame(9),
             stamp,
             leaf: 0,
@@ -335,11 +383,11 @@ mod tests {
         let held: Vec<_> = tlb.iter().map(|e| e.va).collect();
         for va in held {
             assert!(filters.may_hold_page(va));
-            tlb.drop_page(va, &mut |_| {});
-            assert!(tlb.lookup(va).is_none());
+            tlb.drop_page(va, Reach::EVERYTHING, &mut |_| {});
+            assert!(tlb.lookup(va, Pcid::KERNEL).is_none());
         }
         assert!(!filters.may_hold_frame(entry.frame));
-        assert!(!filters.may_hold_page(VirtAddr(99 << 12)));
+        assert!(!filters.may_hold_page(VirtAddr(99 << 12)) && !filters.may_hold_root(entry.root));
     }
 
     #[test]
@@ -347,7 +395,7 @@ mod tests {
         let (mut tlb, filters, entry) = fixture();
         tlb.insert(Entry { global: true, ..entry }, 0);
         assert!(filters.has_globals());
-        assert!(tlb.lookup(entry.va).is_some());
+        assert!(tlb.lookup(entry.va, Pcid::new(7).unwrap()).is_some(), "under every PCID");
         tlb.insert(entry, 0);
         assert_eq!(tlb.iter().count(), 1, "one translation per page");
         assert!(!filters.has_globals());
@@ -361,8 +409,24 @@ mod tests {
         }
         tlb.insert(Entry { va: VirtAddr(5 << 21), level: 2, ..entry }, 0);
         let mut dropped = 0;
-        tlb.drop_page(VirtAddr((4 << 21) + 0x7000), &mut |_| dropped += 1);
+        tlb.drop_page(VirtAddr((4 << 21) + 0x7000), Reach::EVERYTHING, &mut |_| dropped += 1);
         assert_eq!(dropped, 3);
         assert_eq!(tlb.iter().count(), 1);
+    }
+
+    #[test]
+    fn entries_of_different_pcids_live_side_by_side() {
+        let (mut tlb, _, entry) = fixture();
+        let [one, two] = [1, 2].map(|n| Pcid::new(n).unwrap());
+        tlb.insert(Entry { pcid: one, ..entry }, 0);
+        let second = tlb.insert(Entry { pcid: two, ..entry }, 0);
+        assert_eq!(tlb.at_page(entry.va).count(), 2);
+        assert!(tlb.lookup(entry.va, Pcid::KERNEL).is_none());
+        tlb.condemn(second);
+        tlb.drop_page(entry.va, Reach { pcid: Some(one), globals: true }, &mut |_| {});
+        assert!(tlb.lookup(entry.va, one).is_none() && tlb.lookup(entry.va, two).is_some());
+        assert!(tlb.iter().all(|entry| entry.condemned));
+        tlb.drop_where(|entry| Reach { pcid: Some(two), globals: false }.covers(entry), &mut |_| {});
+        assert_eq!(tlb.iter().count(), 0);
     }
 }

@@ -9,9 +9,9 @@ use std::sync::atomic::Ordering;
 
 use super::memory::{Memory, Owner, Stamp};
 use super::report::Ledger;
-use super::structure_cache::StructureCache;
+use super::structure_cache::{Found, StructureCache};
 use super::tlb::Rights;
-use crate::{Access, Frame, PAGE_SHIFT, VirtAddr};
+use crate::{Access, Frame, PAGE_SHIFT, Pcid, VirtAddr};
 
 pub(super) const PRESENT: u64 = 1 << 0;
 pub(super) const WRITABLE: u64 = 1 << 1;
@@ -115,6 +115,7 @@ pub(super) struct Walker<'a> {
     pub(super) memory: &'a Memory,
     pub(super) ledger: &'a Ledger,
     pub(super) root: Frame,
+    pub(super) pcid: Pcid,
     pub(super) cpu: usize,
 }
 
@@ -196,14 +197,15 @@ impl Walker<'_> {
             table = target(entry, 1, va);
             stamp = self.table_stamp(table, level, va)?;
             rights = below;
-            caches.insert(va, level, self.root, table, stamp, rights);
+            let Self { pcid, root, .. } = *self;
+            caches.insert(va, level, Found { pcid, root, table, stamp, rights });
         }
     }
 
     /// Where the walk begins: the deepest table that the caches know, or the root.
     fn begin(&self, caches: &mut StructureCache, va: VirtAddr) -> Result<(u32, Frame, Stamp, Rights), Stop> {
         for level in 1..=3 {
-            let Some(cached) = caches.lookup(va, level) else { continue };
+            let Some(cached) = caches.lookup(va, level, self.pcid) else { continue };
             if self.memory.stamp(cached.table) == cached.stamp {
                 return Ok((level, cached.table, cached.stamp, cached.rights));
             }
@@ -217,7 +219,7 @@ impl Walker<'_> {
                     self.memory.stamp(cached.table).owner(),
                 )
             });
-            caches.forget(va, level);
+            caches.forget(va, level, self.pcid);
         }
         let stamp = self.table_stamp(self.root, 4, va)?;
         Ok((4, self.root, stamp, Rights::ALL))

@@ -12,7 +12,6 @@ const KERNEL: VirtAddr = VirtAddr(0xffff_9000_0000_0000);
 enum Operation {
     Nothing,
     Invlpg,
-    NonGlobal,
     Everything,
     SameRoot,
     Fault,
@@ -22,23 +21,20 @@ fn perform(machine: &SimMachine, tables: &Tables<'_>, operation: Operation) {
     match operation {
         Operation::Nothing => {}
         Operation::Invlpg => machine.invalidate_page(VirtAddr(VA.0 + 0x123)),
-        Operation::NonGlobal => machine.invalidate_non_global(),
         Operation::Everything => machine.invalidate_everything(),
-        // SAFETY: the software machine executes nothing through its tables.
-        Operation::SameRoot => unsafe { machine.load_root(tables.root) },
+        Operation::SameRoot => tables.activate(),
         Operation::Fault => assert!(machine.write(VA, 0).is_err()),
     }
 }
 
 #[test]
 fn every_operation_drops_what_it_must_and_nothing_else() {
-    use Operation::{Everything, Fault, Invlpg, NonGlobal, Nothing, SameRoot};
+    use Operation::{Everything, Fault, Invlpg, Nothing, SameRoot};
     // operation; is the old translation still used for: the page itself, another page, a global page
     // elsewhere, and the page itself if it was global?
     let table = [
         (Nothing, [true, true, true, true]),
         (Invlpg, [false, true, true, false]),
-        (NonGlobal, [false, false, true, true]),
         (Everything, [false, false, false, false]),
         (SameRoot, [false, false, true, true]),
         (Fault, [false, true, true, false]),
@@ -67,8 +63,8 @@ fn every_operation_drops_what_it_must_and_nothing_else() {
 
 #[test]
 fn structure_caches_outlive_changes_until_an_invalidation() {
-    use Operation::{Everything, Invlpg, NonGlobal, SameRoot};
-    for operation in [Invlpg, NonGlobal, Everything, SameRoot] {
+    use Operation::{Everything, Invlpg, SameRoot};
+    for operation in [Invlpg, Everything, SameRoot] {
         on_one_cpu(|machine, tables| {
             tables.map_value(VA, 1, P | U);
             tables.map_value(OTHER, 1, P | U);

@@ -6,6 +6,7 @@ mod guarantees;
 mod interrupts;
 mod invalidation;
 mod locks;
+mod pcids;
 mod shootdowns;
 mod walks;
 
@@ -13,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use super::{Adversary, Config, SimMachine, walk};
 use crate::machine::{FrameUse, Machine};
-use crate::{CpuId, Frame, VirtAddr, VirtRange};
+use crate::{CpuId, Cr3, Frame, Pcid, VirtAddr, VirtRange};
 
 const P: u64 = walk::PRESENT;
 const W: u64 = walk::WRITABLE;
@@ -84,11 +85,17 @@ impl<'m> Tables<'m> {
 
     /// Makes this the current address space of the current CPU.
     fn activate(&self) {
+        self.load(Pcid::KERNEL, false);
+    }
+
+    /// As [`activate`](Self::activate), under this PCID.
+    fn load(&self, pcid: Pcid, no_flush: bool) {
         let machine = self.machine;
+        let cr3 = Cr3 { root: self.root, pcid, no_flush };
         machine.without_interrupts(|| {
-            machine.shootdowns().set_current_root(machine.current_cpu(), self.root);
+            machine.shootdowns().set_current(machine.current_cpu(), cr3);
             // SAFETY: the software machine executes nothing through its tables.
-            unsafe { machine.load_root(self.root) };
+            unsafe { machine.load_cr3(cr3) };
         });
     }
 }
