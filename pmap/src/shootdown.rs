@@ -49,8 +49,10 @@ impl Invalidation {
     }
 
     /// Does it on the current CPU, whose CR3 holds `current`.
-    fn perform<M: Machine>(self, machine: &M, current: Option<Cr3>) {
+    fn perform<M: Machine>(self, machine: &M, kernel: bool, current: Option<Cr3>) {
         match self {
+            // Kernel translations are global (H-20).
+            Self::Range(_) if kernel && machine.invlpg_misses_globals() => machine.invalidate_everything(),
             Self::Range(range) => range.iter().for_each(|va| machine.invalidate_page(va)),
             Self::AddressSpace => {
                 if let Some(cr3) = current {
@@ -209,7 +211,7 @@ impl Shootdowns {
             );
             let current = self.current(me);
             if scope == KERNEL_SCOPE || current.is_some_and(|cr3| scope == cr3.root.0) {
-                what.perform(machine, current);
+                what.perform(machine, scope == KERNEL_SCOPE, current);
             }
             // ORD: Release pairs with the initiator's Acquire load of its pending set: our invalidation,
             // and every access made through the old translation, happen before it goes on.
@@ -234,7 +236,7 @@ impl Shootdowns {
         debug_assert!(!targets.contains(me), "the current CPU is invalidated locally");
         if targets.is_empty() {
             if local {
-                what.perform(machine, self.current(me));
+                what.perform(machine, scope == Scope::Kernel, self.current(me));
             }
             return;
         }
@@ -252,7 +254,7 @@ impl Shootdowns {
         }
         machine.send_shootdown(targets);
         if local {
-            what.perform(machine, self.current(me));
+            what.perform(machine, scope == Scope::Kernel, self.current(me));
         }
         // ORD: Acquire pairs with the Release removal in `serve`.
         while !slot.pending.load(Ordering::Acquire).is_empty() {
