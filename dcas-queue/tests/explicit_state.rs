@@ -6,6 +6,8 @@
 //! | `encoding.rs` | a whole state in 127 bits; one representative among states that differ only in names |
 //! | `properties.rs` | what is checked after every step (INV-Q-1 to INV-Q-4, and lemmas: INV-P-3, INV-P-4, INV-Q-6, -9 and -11) |
 //! | `search.rs` | breadth-first search and shortest counterexamples |
+//! | `mutations.rs` | errors that must be found |
+//! | `hazards.rs` | what the published algorithm has to fear, by name |
 //! | `conformance.rs` | the real queue against the model, step by step |
 //!
 //! Half accesses are separate steps, nodes are used again in every round, and steps of the payload may vary. The
@@ -38,6 +40,8 @@
 mod conformance;
 #[path = "explicit_state/encoding.rs"]
 mod encoding;
+#[path = "explicit_state/hazards.rs"]
+mod hazards;
 #[path = "explicit_state/model.rs"]
 mod model;
 #[path = "explicit_state/mutations.rs"]
@@ -55,7 +59,7 @@ use search::{Clean, Configuration, search};
 fn clean(configuration: Configuration, states: usize, longest_solo: u32) {
     match search(&configuration) {
         Err(counterexample) => panic!("{configuration:?}: {counterexample:?}"),
-        Ok(Clean { states: s, longest_solo: l, transitions }) => {
+        Ok(Clean { states: s, longest_solo: l, transitions, .. }) => {
             println!("{configuration:?}: {s} states, {transitions} steps, at most {l} alone");
             assert_eq!(
                 (s, l),

@@ -6,8 +6,8 @@
 //!
 //! What loom cannot see:
 //! * *More preemptions than the bound*, where a test has one (the number beside it): errors that need more stay hidden. The explicit-state
-//!   check has no such bound. Of the mutations tried here by hand, loom noticed loads without Acquire and a donation read before the
-//!   mark, but not the missing re-checks of the predecessor: those take more rounds, which shuttle and the explicit-state check have.
+//!   check has no such bound. The missing never-down rule takes three threads and two rounds, which is too much here. Loads without
+//!   Acquire, which no run-time switch can make, were noticed when tried by hand.
 //! * *SeqCst.* loom treats SeqCst accesses as AcqRel, so what needs the total order of marks and unlinks (the users'
 //!   store-then-load protocols) is not shown here; nor is it needed by the queue itself.
 //! * *The assembly.* Pairs take the portable form here, on a 64-bit cell. The assembly's accesses are the same ones, and
@@ -18,22 +18,32 @@
 #[expect(unreachable_pub, reason = "the shuttle tests include the module too")]
 #[path = "checked/mod.rs"]
 mod checked;
+#[path = "loom/pair.rs"]
+mod pair;
 
 use std::sync::Arc;
 
 use checked::World;
+use dcas_queue::Mutation;
 use loom::sync::atomic::{AtomicU64, Ordering};
 use loom::thread;
 
-/// All interleavings of `threads` on a world that `prepare` made, with at most so many preemptions.
-fn check(preemptions: Option<usize>, nodes: usize, prepare: fn(&World), threads: &'static [fn(&World)]) {
+/// All interleavings of `threads` on a world that `prepare` made, with at most so many preemptions; operations do without the
+/// rule, if one is named.
+fn check(
+    preemptions: Option<usize>,
+    nodes: usize,
+    mutation: Option<Mutation>,
+    prepare: fn(&World),
+    threads: &'static [fn(&World)],
+) {
     let mut builder = loom::model::Builder::new();
     if builder.preemption_bound.is_none() {
         builder.preemption_bound = preemptions;
     }
     builder.max_branches = 10_000;
     builder.check(move || {
-        let world = Arc::new(World::new(nodes));
+        let world = Arc::new(World::new(nodes, mutation));
         prepare(&world);
         let (first, others) = threads.split_first().expect("some thread");
         let spawned: Vec<_> = others
@@ -81,12 +91,21 @@ fn appended<const N: usize>(world: &World) {
     }
 }
 
+/// One thread's node is used again while the other has a section too.
+const USED_AGAIN: [fn(&World); 2] = [
+    |world| {
+        remove::<0>(world);
+        section::<0>(world);
+    },
+    section::<1>,
+];
+
 macro_rules! interleavings {
-    ($($(#[$doc:meta])* $name:ident: $preemptions:expr, $nodes:literal nodes, after $prepare:expr, [$($thread:expr),+];)+) => {$(
+    ($($(#[$doc:meta])* $name:ident: $preemptions:expr, $nodes:literal nodes, after $prepare:expr, $threads:expr;)+) => {$(
         $(#[$doc])*
         #[test]
         fn $name() {
-            check($preemptions, $nodes, $prepare, &[$($thread),+]);
+            check($preemptions, $nodes, None, $prepare, &$threads);
         }
     )+};
 }
@@ -102,7 +121,7 @@ interleavings! {
     removes_while_a_stranger_helps: Some(2), 2 nodes, after appended::<2>, [remove::<0>, remove::<1>, complete];
     remove_and_append_while_a_stranger_helps: Some(3), 2 nodes, after appended::<1>, [remove::<0>, append::<1>, complete];
     /// A node is prepared again while a slow walker still has it from its last stay.
-    nodes_used_again: Some(3), 2 nodes, after appended::<1>, [|world| { remove::<0>(world); section::<0>(world) }, section::<1>];
+    nodes_used_again: Some(3), 2 nodes, after appended::<1>, USED_AGAIN;
     sections_of_three: Some(1), 3 nodes, after appended::<0>, [section::<0>, section::<1>, section::<2>];
 }
 
@@ -113,7 +132,7 @@ fn work_before_a_removal_is_visible_at_the_watermark() {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = builder.preemption_bound.or(Some(5));
     builder.check(|| {
-        let world = Arc::new((World::new(2), [AtomicU64::new(0), AtomicU64::new(0)]));
+        let world = Arc::new((World::new(2, None), [AtomicU64::new(0), AtomicU64::new(0)]));
         appended::<2>(&world.0);
         let workers: Vec<_> = (0..2)
             .map(|node| {
@@ -135,4 +154,24 @@ fn work_before_a_removal_is_visible_at_the_watermark() {
         }
         world.0.drained();
     });
+}
+
+macro_rules! noticed {
+    ($($name:ident: $mutation:ident in $preemptions:expr, $nodes:literal nodes, after $prepare:expr, $threads:expr;)+) => {$(
+        #[test]
+        #[should_panic(expected = "INV-Q-")]
+        fn $name() {
+            check($preemptions, $nodes, Some(Mutation::$mutation), $prepare, &$threads);
+        }
+    )+};
+}
+
+// The real code with a rule taken away.
+noticed! {
+    no_predecessor_recheck_is_noticed: NoRecheck in Some(3), 2 nodes, after appended::<1>, USED_AGAIN;
+    link_read_before_payload_is_noticed: LinkReadBeforePayload in Some(3), 2 nodes, after appended::<1>, USED_AGAIN;
+    link_prepared_before_payload_is_noticed: LinkPreparedBeforePayload in Some(3), 2 nodes, after appended::<1>, USED_AGAIN;
+    payload_read_before_mark_is_noticed: PayloadReadBeforeMark in None, 2 nodes, after appended::<2>, [remove::<0>, remove::<1>];
+    helper_keeps_earlier_payload_is_noticed: HelperKeepsEarlierPayload
+        in Some(2), 2 nodes, after appended::<2>, [remove::<0>, remove::<1>, complete];
 }

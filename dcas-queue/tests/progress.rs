@@ -11,7 +11,7 @@ use std::cell::Cell;
 use std::num::NonZeroU64;
 use std::sync::Mutex;
 
-use dcas_queue::{Node, Observer, Operation, Queue, Step};
+use dcas_queue::{Entry, Node, Observer, Operation, Queue, Step};
 
 #[path = "published/mod.rs"]
 #[expect(unreachable_pub, reason = "an example includes the module too")]
@@ -91,12 +91,15 @@ fn stopped(step: Step, operation: Operation) -> u64 {
     let steps = Cell::new(None);
     let victim_runs = || {
         let obs = StopAt::new(step, || steps.set(Some(others(&queue, &workers))));
-        if operation == Operation::Append {
+        match operation {
             // SAFETY: as above.
-            unsafe { queue.append(&victim, ONE, &obs) }.expect("small");
-        } else {
+            Operation::Append => drop(unsafe { queue.append(&victim, ONE, &obs) }.expect("small")),
             // SAFETY: as above.
-            unsafe { queue.remove(&victim, &obs) };
+            Operation::Remove => drop(unsafe { queue.remove(&victim, &obs) }),
+            // SAFETY: as above.
+            Operation::CompleteRemovals => drop(unsafe { queue.complete_removals(&obs) }),
+            // SAFETY: as above.
+            Operation::Snapshot => drop(unsafe { queue.snapshot(&mut [Entry::default(); 8], &obs) }),
         }
     };
     // SAFETY: as above.
@@ -144,7 +147,18 @@ fn a_stopped_thread_costs_the_others_no_more_than_one_at_rest() {
         Step::Unlink,
     ]
     .map(|step| (Operation::Remove, step));
-    for (operation, step) in append.into_iter().chain(remove) {
+    let complete = [
+        Step::ReadHeadPayload,
+        Step::ReadHeadLink,
+        Step::ReadNextPayload,
+        Step::ReadNextLink,
+        Step::RecheckLink,
+        Step::RecheckPayload,
+        Step::ReadFrozenPayload,
+        Step::Unlink,
+    ]
+    .map(|step| (Operation::CompleteRemovals, step));
+    for (operation, step) in append.into_iter().chain(remove).chain(complete) {
         // Before its mark the victim's own section is open, and keeps its place in the queue.
         let rest = at_rest(if step == Step::Mark { 2 } else { 1 });
         let steps = stopped(step, operation);

@@ -18,6 +18,7 @@ mod checked;
 use std::sync::Arc;
 
 use checked::World;
+use dcas_queue::Mutation;
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::sync::Mutex;
 use shuttle::thread;
@@ -29,7 +30,7 @@ fn iterations() -> usize {
 }
 
 /// Runs a test both ways.
-fn check(test: fn()) {
+fn check(test: impl Fn() + Copy + Send + Sync + 'static) {
     shuttle::check_random(test, iterations());
     shuttle::check_pct(test, iterations(), 3);
     shuttle::check_pct(test, iterations(), 5);
@@ -37,8 +38,8 @@ fn check(test: fn()) {
 
 /// `threads` threads, each with its own node for `rounds` sections, beside one that completes removals. Every other
 /// thread leaves its last section to the main thread.
-fn own_nodes(threads: usize, rounds: u64) {
-    let world = Arc::new(World::new(threads));
+fn own_nodes(threads: usize, rounds: u64, mutation: Option<Mutation>) {
+    let world = Arc::new(World::new(threads, mutation));
     let workers: Vec<_> = (0..threads)
         .map(|node| {
             let world = Arc::clone(&world);
@@ -60,17 +61,17 @@ fn own_nodes(threads: usize, rounds: u64) {
 
 #[test]
 fn two_threads_many_rounds() {
-    check(|| own_nodes(2, 12));
+    check(|| own_nodes(2, 12, None));
 }
 
 #[test]
 fn four_threads() {
-    check(|| own_nodes(4, 4));
+    check(|| own_nodes(4, 4, None));
 }
 
 #[test]
 fn six_threads() {
-    check(|| own_nodes(6, 3));
+    check(|| own_nodes(6, 3, None));
 }
 
 /// Nodes go from thread to thread through a pool, so a node's next stay is often another thread's; threads hold several at
@@ -78,7 +79,7 @@ fn six_threads() {
 #[test]
 fn six_threads_hand_nodes_around() {
     check(|| {
-        let world = Arc::new(World::new(checked::NODES));
+        let world = Arc::new(World::new(checked::NODES, None));
         let pool = Arc::new(Mutex::new((0..checked::NODES).collect::<Vec<_>>()));
         let workers: Vec<_> = (0..6)
             .map(|_| {
@@ -109,4 +110,22 @@ fn six_threads_hand_nodes_around() {
         workers.into_iter().for_each(|worker| worker.join().expect("no panic"));
         world.drained();
     });
+}
+
+macro_rules! noticed {
+    ($($name:ident: $mutation:ident;)+) => {$(
+        #[test]
+        #[should_panic(expected = "INV-Q-")]
+        fn $name() {
+            check(|| own_nodes(3, 6, Some(Mutation::$mutation)));
+        }
+    )+};
+}
+
+// The real code with a rule taken away. That a helper keeps an earlier payload shows too seldom here; loom notices it.
+noticed! {
+    no_predecessor_recheck_is_noticed: NoRecheck;
+    link_read_before_payload_is_noticed: LinkReadBeforePayload;
+    link_prepared_before_payload_is_noticed: LinkPreparedBeforePayload;
+    payload_read_before_mark_is_noticed: PayloadReadBeforeMark;
 }

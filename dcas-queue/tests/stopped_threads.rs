@@ -10,7 +10,7 @@ use std::sync::{Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use dcas_queue::{Node, Observer, Operation, Queue, Step};
+use dcas_queue::{Entry, Node, Observer, Operation, Queue, Step};
 
 const ONE: NonZeroU64 = NonZeroU64::MIN;
 const WORKERS: usize = 3;
@@ -118,7 +118,7 @@ fn others_finish(queue: &Queue, nodes: &[Node; WORKERS], what: &str) -> u64 {
     })
 }
 
-/// One victim that appends and removes, stopped before `step` in its `operation`.
+/// One victim that appends and removes, or completes others' removals, or looks, stopped before `step` in its `operation`.
 fn stopped(step: Step, operation: Operation) {
     let queue = Queue::new(0);
     let (open, marked, victim) = (Node::new(), Node::new(), Node::new());
@@ -157,11 +157,20 @@ fn stopped(step: Step, operation: Operation) {
             unsafe { queue.remove(&marked, &StopsBefore::new(Step::ReadOwnPayload, &half_way)) };
         });
         assert!(half_way.reached());
-        scope.spawn(|| {
-            if operation == Operation::Append {
+        scope.spawn(|| match operation {
+            Operation::Append => {
                 victim_appends();
+                victim_removes();
             }
-            victim_removes();
+            Operation::Remove => victim_removes(),
+            Operation::CompleteRemovals => {
+                // SAFETY: as above.
+                unsafe { queue.complete_removals(&StopsBefore::new(step, &stop)) };
+            }
+            Operation::Snapshot => {
+                // SAFETY: as above.
+                unsafe { queue.snapshot(&mut [Entry::default(); 8], &StopsBefore::new(step, &stop)) };
+            }
         });
         assert!(stop.reached(), "the scenario does not lead to {step:?} in {operation:?}");
 
@@ -217,12 +226,24 @@ stopped_before! {
     remove_at_recheck_payload: RecheckPayload in Remove;
     remove_at_frozen_payload: ReadFrozenPayload in Remove;
     remove_at_unlink: Unlink in Remove;
+    completer_at_head_payload: ReadHeadPayload in CompleteRemovals;
+    completer_at_head_link: ReadHeadLink in CompleteRemovals;
+    completer_at_next_payload: ReadNextPayload in CompleteRemovals;
+    completer_at_next_link: ReadNextLink in CompleteRemovals;
+    completer_at_recheck_link: RecheckLink in CompleteRemovals;
+    completer_at_recheck_payload: RecheckPayload in CompleteRemovals;
+    completer_at_frozen_payload: ReadFrozenPayload in CompleteRemovals;
+    completer_at_unlink: Unlink in CompleteRemovals;
+    snapshot_at_head_link: ReadHeadLink in Snapshot;
+    snapshot_at_next_payload: ReadNextPayload in Snapshot;
+    snapshot_at_next_link: ReadNextLink in Snapshot;
+    snapshot_at_recheck_link: RecheckLink in Snapshot;
+    snapshot_at_recheck_payload: RecheckPayload in Snapshot;
 }
 
-/// The step that only exhausted payloads lead to: a rival takes the last one between preparing and linking. Then
+/// The steps that only exhausted payloads lead to: a rival takes the last one between preparing and linking. Then
 /// nobody can append, but everybody can still remove.
-#[test]
-fn append_at_retract_link() {
+fn exhausted(step: Step) {
     let queue = Queue::new(u64::MAX - 2);
     let (open, last, victim) = (Node::new(), Node::new(), Node::new());
     // SAFETY: nodes and queue outlive all threads; one thread per node. The same below.
@@ -235,7 +256,7 @@ fn append_at_retract_link() {
     thread::scope(|scope| {
         let _release = Release([&stop]);
         scope.spawn(|| {
-            let obs = StopsBefore { rival: Some(&rival), ..StopsBefore::new(Step::RetractLink, &stop) };
+            let obs = StopsBefore { rival: Some(&rival), ..StopsBefore::new(step, &stop) };
             // SAFETY: as above.
             unsafe { queue.append(&victim, ONE, &obs) }.expect_err("exhausted");
         });
@@ -247,4 +268,14 @@ fn append_at_retract_link() {
         assert_eq!(queue.watermark(), u64::MAX);
     });
     assert!(victim.is_marked());
+}
+
+#[test]
+fn append_at_retract_link() {
+    exhausted(Step::RetractLink);
+}
+
+#[test]
+fn append_at_retract_payload() {
+    exhausted(Step::RetractPayload);
 }

@@ -56,3 +56,47 @@ impl GenerationWord {
         }
     }
 }
+
+#[cfg(all(test, feature = "std"))]
+mod tests {
+    use super::GenerationWord;
+
+    /// H-76: a mark never lowers the word.
+    #[test]
+    fn marks_only_rise() {
+        let word = GenerationWord::new();
+        for (mark, expected) in [(3, 3), (1, 3), (3, 3), (7, 7), (0, 7), (u64::MAX - 1, u64::MAX - 1)] {
+            word.raise(mark);
+            assert_eq!(word.get(), expected);
+        }
+    }
+
+    /// H-76: two threads that mark one word at once, which its lock should have prevented, are told.
+    #[test]
+    #[cfg(debug_assertions)]
+    fn marks_without_the_lock_are_reported() {
+        use std::panic::catch_unwind;
+        use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+        use std::time::{Duration, Instant};
+
+        let (word, reported) = (GenerationWord::new(), AtomicBool::new(false));
+        let start = Instant::now();
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    while !reported.load(Relaxed) && start.elapsed() < Duration::from_secs(30) {
+                        if let Err(panic) = catch_unwind(|| word.raise(word.get() + 1)) {
+                            let message = panic.downcast::<&str>().expect("a message");
+                            assert!(message.contains("hold its lock exclusively"), "{message}");
+                            reported.store(true, Relaxed);
+                        }
+                    }
+                });
+            }
+        });
+        assert!(
+            reported.into_inner(),
+            "three threads marked without a lock for half a minute, and nothing was said"
+        );
+    }
+}

@@ -6,7 +6,7 @@
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use dcas_queue::{Entry, Node, Observer, Queue, Removed, Step};
+use dcas_queue::{Entry, Mutation, Node, Observer, Queue, Removed, Step};
 
 /// How many nodes a world has at most.
 pub const NODES: usize = 8;
@@ -22,6 +22,8 @@ pub struct World {
     /// The largest payload seen at the tail.
     tail: AtomicU64,
     watermark: AtomicU64,
+    /// The rule that all operations do without.
+    mutation: Option<Mutation>,
 }
 
 /// The hook: checks, and backs off by letting others run.
@@ -38,10 +40,15 @@ impl Observer for Watch<'_> {
     fn backoff(&self, _: u32) {
         (self.yield_now)();
     }
+
+    fn mutation(&self) -> Option<Mutation> {
+        self.world.mutation
+    }
 }
 
 impl World {
-    pub fn new(nodes: usize) -> Self {
+    /// An empty queue and its nodes; operations do without the rule, if one is named.
+    pub fn new(nodes: usize, mutation: Option<Mutation>) -> Self {
         Self {
             queue: Queue::new(0),
             nodes: (0..nodes).map(|_| Node::new()).collect(),
@@ -49,6 +56,7 @@ impl World {
             issued: AtomicU64::new(0),
             tail: AtomicU64::new(0),
             watermark: AtomicU64::new(0),
+            mutation,
         }
     }
 

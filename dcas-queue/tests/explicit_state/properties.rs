@@ -101,6 +101,13 @@ fn placed(before: &State, after: &State, t: usize) -> Result<(), Violation> {
     Ok(())
 }
 
+/// Whether a `remove` of thread `t` ended with this step by coming to the end of the queue: it changed nothing.
+pub(crate) fn ended_unmet(before: &State, after: &State, t: usize) -> bool {
+    before.threads[t].operation == Operation::Remove
+        && after.threads[t].operation != Operation::Remove
+        && before.cells == after.cells
+}
+
 /// What a `remove` promises on return, and the last one of all.
 fn finished(before: &State, after: &State, t: usize, lemmas: bool) -> Result<(), Violation> {
     if before.threads[t].operation != Operation::Remove || after.threads[t].operation == Operation::Remove {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::encoding::LARGEST_PAYLOAD;
 use crate::model::{Cell, MARK, MAX_THREADS, Mutation, NULL, Operation, PayloadSteps, Rules, State, Thread};
-use crate::properties::{Violation, check, solo};
+use crate::properties::{Violation, check, ended_unmet, solo};
 
 /// What is searched.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +77,8 @@ pub(crate) struct Clean {
     pub(crate) transitions: usize,
     /// The most steps that a thread needed alone, from any state, to the end of its operation.
     pub(crate) longest_solo: u32,
+    /// Removes that ended without having met their own node, because another thread had unlinked it.
+    pub(crate) helped: usize,
 }
 
 /// A violation and a shortest way to it.
@@ -190,7 +192,7 @@ pub(crate) fn search(configuration: &Configuration) -> Result<Clean, Counterexam
     let lemmas = rules.mutation.is_none();
     let start = configuration.start();
     let mut found = Found::new();
-    let mut clean = Clean { states: 0, transitions: 0, longest_solo: 0 };
+    let mut clean = Clean { states: 0, transitions: 0, longest_solo: 0, helped: 0 };
     found.insert(start.canonical(), 0);
     for t in 0..MAX_THREADS {
         let fail = |violation| Counterexample { violation, trace: vec![start] };
@@ -204,6 +206,7 @@ pub(crate) fn search(configuration: &Configuration) -> Result<Clean, Counterexam
             for n in choices.clone() {
                 let after = before.advance(t, n, rules);
                 clean.transitions += 1;
+                clean.helped += usize::from(ended_unmet(&before, &after, t));
                 let verdict = check(&before, &after, t, lemmas);
                 let verdict = verdict.and_then(|()| {
                     if !found.insert(after.canonical(), index) {
