@@ -71,6 +71,10 @@ struct Common {
     /// How pages share the locks of their lists of mappings.
     #[arg(long, value_enum, default_value = "hashed")]
     pv_locks: PvLocks,
+    /// Most pages for the reverse maps of all address spaces, 168 mappings each; beyond that mappings are taken
+    /// away from whoever has the oldest.
+    #[arg(long)]
+    pv_chunks: Option<u64>,
     /// One line of JSON, the last on standard output.
     #[arg(long)]
     json: bool,
@@ -215,7 +219,7 @@ impl Common {
             seed: self.seed,
             deterministic: self.deterministic,
             mutation: self.mutation,
-            pmap: PmapOptions { pv_locking: self.pv_locks.locking() },
+            pmap: PmapOptions { pv_locking: self.pv_locks.locking(), pv_chunk_limit: self.pv_chunks },
         }
     }
 

@@ -173,6 +173,10 @@ impl Report {
             ("protects", pmap.protects),
             ("reversals", pmap.reversals),
             ("reversal_restarts", pmap.reversal_restarts),
+            ("pv_reclaims", pmap.pv_reclaims),
+            ("pv_reclaims_in_vain", pmap.pv_reclaims_in_vain),
+            ("pv_reclaimed", pmap.pv_reclaimed),
+            ("pt_pages_recycled", pmap.pt_pages_recycled),
             ("shootdowns", pmap.shootdowns),
             ("shootdown_ipis", pmap.shootdown_ipis),
             ("shootdowns_local_only", pmap.shootdowns_local_only),
@@ -277,6 +281,14 @@ impl Report {
             (
                 c("remove_all_calls"),
                 format!("pages taken by the page daemon, {} came back from swap", c("swap_ins")),
+            ),
+            (
+                c("pv_reclaimed"),
+                format!(
+                    "mappings taken away for their PV entries, in {} attempts of which {} found nothing",
+                    c("pv_reclaims"),
+                    c("pv_reclaims_in_vain")
+                ),
             ),
             (n(self.peak_used_frames), format!("frames in use at most, of {}", n(self.frames))),
             (c("pv_entries"), format!("PV entries at most, and {} page-table pages", c("pt_pages"))),

@@ -8,8 +8,9 @@ use core::fmt;
 
 use crate::addr::{Frame, PAGE_SHIFT, VirtAddr};
 use crate::entry::{Entry, LARGE, MANAGED, WIRED, WRITABLE};
-use crate::machine::Machine;
+use crate::machine::{MAX_DOMAINS, Machine};
 use crate::pmap::{Core, State};
+use crate::pv::ENTRIES_PER_CHUNK;
 use crate::system::{KERNEL_SLOT, System};
 use crate::table::ROOT_LEVEL;
 
@@ -96,6 +97,27 @@ pub enum AuditError {
         /// Root of the address space.
         root: Frame,
     },
+    /// A chunk is not on its memory domain's list of chunks by age.
+    ChunkAge {
+        /// Root of the address space.
+        root: Frame,
+    },
+    /// The number of chunks that address spaces have, or that are on lists by age, is not the number allocated.
+    ChunkTotal {
+        /// What the counters say.
+        recorded: u64,
+        /// What address spaces have.
+        owned: u64,
+        /// What is on the lists of all memory domains.
+        listed: u64,
+    },
+    /// The number of PV entries in use in all chunks is not the number on pages' lists.
+    EntriesInUse {
+        /// What the chunks' bitmaps say.
+        in_use: u64,
+        /// What is on the lists.
+        listed: u64,
+    },
     /// The number of PV entries on all lists is not the number allocated.
     PvTotal {
         /// What the counters say.
@@ -144,6 +166,15 @@ impl fmt::Display for AuditError {
             Self::ChunkOwner { root } => {
                 write!(f, "a PV chunk on the list of {root:?} belongs to another pmap")
             }
+            Self::ChunkAge { root } => {
+                write!(f, "a PV chunk of {root:?} is not on its memory domain's list")
+            }
+            Self::ChunkTotal { recorded, owned, listed } => {
+                write!(f, "{recorded} PV chunks are allocated, {owned} are owned, {listed} on lists by age")
+            }
+            Self::EntriesInUse { in_use, listed } => {
+                write!(f, "{in_use} PV entries are in use, {listed} are on pages' lists")
+            }
             Self::PvTotal { recorded, counted } => {
                 write!(f, "{recorded} PV entries are allocated, {counted} are on lists")
             }
@@ -164,6 +195,14 @@ struct Count {
     wired: u64,
 }
 
+/// What all address spaces together have.
+#[derive(Default)]
+struct Totals {
+    tables: u64,
+    chunks: u64,
+    entries: u64,
+}
+
 impl<M: Machine> System<M> {
     /// Checks the whole structure and reports each error. Returns their number.
     ///
@@ -175,7 +214,7 @@ impl<M: Machine> System<M> {
             errors += 1;
             report(error);
         };
-        let mut tables = 0;
+        let mut totals = Totals::default();
         self.arena().for_each_live(|core| {
             let state = core.lock();
             // It may have ended before we had the lock, and its root be something else now.
@@ -184,7 +223,7 @@ impl<M: Machine> System<M> {
             }
             let mut count = Count::default();
             self.audit_table(core, core.root(), ROOT_LEVEL, VirtAddr(0), &mut count, &mut report);
-            tables += count.tables;
+            totals.tables += count.tables;
             let counted = count.tables + count.leaves;
             if core.resident() != counted {
                 report(AuditError::ResidentCount { root: core.root(), recorded: core.resident(), counted });
@@ -193,7 +232,7 @@ impl<M: Machine> System<M> {
                 let (root, recorded) = (core.root(), state.wired);
                 report(AuditError::WiredCount { root, recorded, counted: count.wired });
             }
-            self.audit_chunks(core, &state, &mut report);
+            self.audit_chunks(core, &state, &mut totals, &mut report);
         });
         let statistics = self.statistics();
         let counted = self.pages().iter().map(|page| {
@@ -204,8 +243,16 @@ impl<M: Machine> System<M> {
         if statistics.pv_entries != counted {
             report(AuditError::PvTotal { recorded: statistics.pv_entries, counted });
         }
-        if statistics.pt_pages != tables {
-            report(AuditError::TableTotal { recorded: statistics.pt_pages, counted: tables });
+        if totals.entries != counted {
+            report(AuditError::EntriesInUse { in_use: totals.entries, listed: counted });
+        }
+        let listed = (0..MAX_DOMAINS).map(|d| self.chunks_by_age().lock(d).iter().count() as u64).sum();
+        let (recorded, owned) = (statistics.pv_chunks, totals.chunks);
+        if recorded != owned || recorded != listed {
+            report(AuditError::ChunkTotal { recorded, owned, listed });
+        }
+        if statistics.pt_pages != totals.tables {
+            report(AuditError::TableTotal { recorded: statistics.pt_pages, counted: totals.tables });
         }
         errors
     }
@@ -287,11 +334,22 @@ impl<M: Machine> System<M> {
         }
     }
 
-    fn audit_chunks(&self, core: &Core<M>, state: &State, report: &mut impl FnMut(AuditError)) {
+    fn audit_chunks(
+        &self,
+        core: &Core<M>,
+        state: &State,
+        totals: &mut Totals,
+        report: &mut impl FnMut(AuditError),
+    ) {
         let root = core.root();
         let mut met_full = false;
         for chunk in state.chunks.iter() {
             let free = chunk.free_entries();
+            totals.chunks += 1;
+            totals.entries += (ENTRIES_PER_CHUNK - free) as u64;
+            if !self.chunks_by_age().lock(self.domain_of(chunk)).has(chunk) {
+                report(AuditError::ChunkAge { root });
+            }
             if free > 0 && met_full {
                 report(AuditError::ChunkOrder { root });
             }

@@ -52,6 +52,11 @@ impl<'s, M: Machine> Gather<'s, M> {
         }
     }
 
+    /// Whether there is a page-table page among what was gathered.
+    pub(crate) fn has_tables(&self) -> bool {
+        self.tables.is_some()
+    }
+
     /// Invalidates what was gathered wherever the address space is active and waits for it. The gather is
     /// empty afterwards; the frames come out.
     #[must_use = "the frames must be given back"]
@@ -108,6 +113,23 @@ impl Freed {
             // hardware refers to it; each chain is walked once because `self` is consumed.
             unsafe { system.free_frame(frame, FrameUse::PageTable) };
         }
+    }
+
+    /// Whether there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.tables.is_none()
+    }
+
+    /// Takes one of the frames for another use of the pmap. An empty page-table page is all zeroes.
+    pub(crate) fn take_one<M: Machine>(&mut self, system: &System<M>) -> Option<Frame> {
+        let frame = self.tables?;
+        self.tables = system.page(frame).and_then(|record| {
+            let next = record.chain();
+            record.set_chain(None);
+            next
+        });
+        system.count(|c| &c.pt_pages_freed, 1);
+        Some(frame)
     }
 
     /// Adds the frames of `other`.

@@ -56,7 +56,7 @@ pub use error::{
     ActiveElsewhere, AreaError, EnterError, FrameError, KernelMapError, NotWired, RetireError, Shortage,
     StillHeld, StillMapped, SystemError,
 };
-pub use machine::{FrameUse, Guarantee, Machine};
+pub use machine::{FrameUse, Guarantee, MAX_DOMAINS, Machine};
 pub use ops::{Advice, Mincore, PageWalk};
 pub use options::Options;
 pub use pmap::{DestroyError, Pmap};

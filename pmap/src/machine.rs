@@ -14,6 +14,9 @@ use crate::cpuset::{CpuId, CpuSet};
 use crate::shootdown::Shootdowns;
 use crate::translation::{Cr3, Invlpgb, Invpcid, TlbFeatures};
 
+/// Most memory domains that a machine may have.
+pub const MAX_DOMAINS: usize = 8;
+
 /// What a frame is to be used for, so that a machine can account for it or keep a reserve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FrameUse {
@@ -74,7 +77,7 @@ pub enum Guarantee {
 ///
 /// * [`direct_map`](Self::direct_map) gives, for every frame of [`memory`](Self::memory) and every
 ///   allocated frame, a pointer valid for reads and writes of 4096 bytes, the same for the life of the
-///   machine, and different frames never overlap;
+///   machine, and different frames never overlap; [`frame_at`](Self::frame_at) is its inverse;
 /// * [`allocate_frame`](Self::allocate_frame) hands out frames of [`memory`](Self::memory) only, never
 ///   frame 0, and never one that is in use, that another owner may write, or that the hardware may still
 ///   reach through a stale translation;
@@ -110,6 +113,9 @@ pub unsafe trait Machine: Sized + Sync {
     /// Address of `frame` in the direct map.
     fn direct_map(&self, frame: Frame) -> NonNull<u8>;
 
+    /// The inverse of [`direct_map`](Self::direct_map): the frame of the page at `address`, which that gave.
+    fn frame_at(&self, address: NonNull<u8>) -> Frame;
+
     /// A frame for the pmap's own use, filled with zeroes. `None` at once when there is none: the
     /// pmap then reclaims or reports, it never waits here. Called with locks held; must not block on
     /// anything but a leaf lock, and must not call back into the pmap.
@@ -124,7 +130,7 @@ pub unsafe trait Machine: Sized + Sync {
     /// once, and nothing refers to it.
     unsafe fn free_frame(&self, frame: Frame, purpose: FrameUse);
 
-    /// Number of memory domains (NUMA nodes), at least 1. Never changes.
+    /// Number of memory domains (NUMA nodes), at least 1 and at most [`MAX_DOMAINS`]. Never changes.
     #[inline(always)]
     fn domain_count(&self) -> usize {
         1
@@ -141,6 +147,14 @@ pub unsafe trait Machine: Sized + Sync {
     fn domain_of_cpu(&self, _cpu: CpuId) -> usize {
         0
     }
+
+    /// Notes that the pmap uses a frame for something else from now on, as if it had been given back and
+    /// allocated again, which a machine that keeps accounts must know. The frame is given back as `to` later.
+    ///
+    /// # Safety
+    ///
+    /// As [`free_frame`](Self::free_frame); `frame` came with the purpose `from`, and the caller keeps it.
+    unsafe fn reuse_frame(&self, _frame: Frame, _from: FrameUse, _to: FrameUse) {}
 
     // --- CPUs ---
 

@@ -32,6 +32,14 @@ mutations! {
     NoDiWait = "no-di-wait",
     /// Every 16th shootdown forgets one of its targets.
     ForgetShootdown = "forget-shootdown",
+    /// Reclaiming works without a section of delayed invalidation, so that pages are not marked.
+    ReclaimUnmarked = "reclaim-unmarked",
+    /// Reclaiming takes wired mappings, too.
+    ReclaimWired = "reclaim-wired",
+    /// Reclaiming for an address space takes the entries that the same address space has reserved (H-4).
+    ReclaimOwnReserve = "reclaim-own-reserve",
+    /// A reservation does not count again after reclaiming (H-5).
+    NoRecount = "no-recount",
 }
 
 impl core::fmt::Display for Mutation {

@@ -13,4 +13,7 @@ use crate::pv::PvLocking;
 pub struct Options {
     /// How pages share the locks of their PV lists; hashed by default.
     pub pv_locking: PvLocking,
+    /// Most pages that may hold PV entries, 168 each; no limit by default. At the limit, as without memory, mappings are
+    /// taken away from whoever has the oldest.
+    pub pv_chunk_limit: Option<u64>,
 }

@@ -10,7 +10,7 @@ use crate::addr::{Frame, PAGE_SIZE, VirtRange};
 use crate::cpuset::AtomicCpuSet;
 use crate::error::Shortage;
 use crate::machine::Machine;
-use crate::pv::ChunkList;
+use crate::pv::{ChunkHeader, ChunkList};
 use crate::system::System;
 
 /// What the pmap lock protects, beside the page tables themselves.
@@ -36,6 +36,9 @@ pub(crate) struct Core<M: Machine> {
     resident: AtomicU64,
     live: AtomicBool,
     kernel: AtomicBool,
+    /// Places on the list of chunks that this address space is looking through while it reclaims. They lie here
+    /// because cores never go away.
+    markers: [ChunkHeader; 2],
     /// Next core of the arena's list of free ones, then of all.
     next_free: AtomicPtr<Core<M>>,
     next: AtomicPtr<Core<M>>,
@@ -53,6 +56,7 @@ impl<M: Machine> Core<M> {
             resident: AtomicU64::new(0),
             live: AtomicBool::new(false),
             kernel: AtomicBool::new(false),
+            markers: [ChunkHeader::marker(), ChunkHeader::marker()],
             next_free: AtomicPtr::new(null_mut()),
             next: AtomicPtr::new(null_mut()),
         }
@@ -78,6 +82,11 @@ impl<M: Machine> Core<M> {
     pub(crate) fn is_kernel(&self) -> bool {
         // ORD: Relaxed; constant while the address space lives.
         self.kernel.load(Ordering::Relaxed)
+    }
+
+    /// Two markers, for the holder of the lock.
+    pub(crate) fn markers(&self) -> &[ChunkHeader; 2] {
+        &self.markers
     }
 
     pub(crate) fn is_live(&self) -> bool {
@@ -241,6 +250,20 @@ impl<'s, M: Machine> Pmap<'s, M> {
     #[must_use]
     pub fn wired_count(&self) -> u64 {
         self.core.lock().wired
+    }
+
+    /// Makes sure that the next `mappings` managed mappings find their PV entries: at most page-table pages can be
+    /// missing then. Other threads that enter mappings meanwhile may use some up. Reclaims like
+    /// [`enter`](Self::enter), so that other mappings, of this address space too, may be gone afterwards. Reserved entries
+    /// go back with the address space, or earlier if others are short of memory.
+    ///
+    /// # Errors
+    ///
+    /// [`Shortage`] if there is neither memory nor anything to reclaim; what was got so far stays reserved.
+    pub fn reserve(&self, mappings: usize) -> Result<(), Shortage> {
+        let mut pv = self.system.pv_locks().slot();
+        self.system
+            .with_entries(self.core, |state| self.system.reserve_pv(self.core, state, &mut pv, mappings))
     }
 
     /// Gives the address space up: removes what is still mapped, wired or not, and frees its tables.

@@ -32,6 +32,8 @@ counters! {
     remove_all_calls, remove_write_calls, remove_pages_calls,
     pv_allocated, pv_freed, chunks_allocated, chunks_freed,
     pt_pages_allocated, pt_pages_freed, kernel_pt_pages,
+    pv_reclaims, pv_reclaims_in_vain, pv_reclaim_waits, pv_reclaimed, pv_chunks_taken,
+    pt_pages_recycled,
     shootdowns, shootdown_ipis, shootdowns_local_only,
     reversals, reversal_restarts,
 }
@@ -71,6 +73,18 @@ pub struct Statistics {
     pub pv_chunk_allocs: u64,
     /// Chunks freed since the beginning.
     pub pv_chunk_frees: u64,
+    /// Times that PV entries were taken from somebody because there was no memory for new ones.
+    pub pv_reclaims: u64,
+    /// Times that there was nothing to take.
+    pub pv_reclaims_in_vain: u64,
+    /// Times that the lock of somebody who might have had something was waited for.
+    pub pv_reclaim_waits: u64,
+    /// Mappings that were taken away for their PV entries.
+    pub pv_reclaimed: u64,
+    /// Chunks that changed hands because all their mappings were taken away.
+    pub pv_chunks_taken: u64,
+    /// Page-table pages that became empty by that and were used for PV entries.
+    pub pt_pages_recycled: u64,
     /// Page-table pages in use, root tables and the kernel's included.
     pub pt_pages: u64,
     /// Page-table pages of the kernel, which stay.
@@ -124,6 +138,12 @@ pub(crate) fn sum<'a>(cpus: impl Iterator<Item = &'a Counters>, rare: &RareCount
         retired_frames_met: rare.retired_frames_met.load(Ordering::Relaxed), // ORD: as in `add`
         pv_chunks: s.chunks_allocated.saturating_sub(s.chunks_freed),
         pt_pages: s.pt_pages_allocated.saturating_sub(s.pt_pages_freed),
+        pv_reclaims: s.pv_reclaims,
+        pv_reclaims_in_vain: s.pv_reclaims_in_vain,
+        pv_reclaim_waits: s.pv_reclaim_waits,
+        pv_reclaimed: s.pv_reclaimed,
+        pv_chunks_taken: s.pv_chunks_taken,
+        pt_pages_recycled: s.pt_pages_recycled,
         shootdowns: s.shootdowns,
         shootdown_ipis: s.shootdown_ipis,
         shootdowns_local_only: s.shootdowns_local_only,

@@ -13,7 +13,7 @@ use crate::machine::{FrameUse, Machine};
 use crate::mutation::Switch;
 use crate::options::Options;
 use crate::pmap::{Arena, Core, Pmap};
-use crate::pv::{Bucket, PvLocks};
+use crate::pv::{Bucket, Budget, Domains, PvLocks};
 use crate::record::{PageRecord, Records};
 use crate::stats::{self, Counters, RareCounters, Statistics};
 
@@ -38,6 +38,8 @@ pub struct System<M: Machine> {
     records: Records,
     per_cpu: NonNull<CachePadded<PerCpu<M>>>,
     pv_locks: PvLocks<M>,
+    chunks_by_age: Domains<M>,
+    chunk_budget: Budget,
     arena: Arena<M>,
     kernel: NonNull<Core<M>>,
     mutation: Switch,
@@ -144,6 +146,8 @@ impl<M: Machine> System<M> {
             records,
             per_cpu,
             pv_locks,
+            chunks_by_age: Domains::new(),
+            chunk_budget: Budget::new(options.pv_chunk_limit),
             arena: Arena::new(),
             kernel: NonNull::dangling(),
             mutation: Switch::new(),
@@ -226,6 +230,14 @@ impl<M: Machine> System<M> {
         &self.pv_locks
     }
 
+    pub(crate) fn chunks_by_age(&self) -> &Domains<M> {
+        &self.chunks_by_age
+    }
+
+    pub(crate) fn chunk_budget(&self) -> &Budget {
+        &self.chunk_budget
+    }
+
     pub(crate) fn kernel(&self) -> &Core<M> {
         // SAFETY: cores are type-stable (INV-P-1) and live as long as the machine's memory.
         unsafe { self.kernel.as_ref() }
@@ -295,7 +307,10 @@ impl<M: Machine> System<M> {
     pub(crate) fn release(&self, core: &Core<M>) {
         let root = core.root();
         debug_assert_eq!(core.resident(), 1, "only the root is left of a released address space");
-        debug_assert!(core.lock().chunks.is_empty(), "no PV entry is left of a released address space");
+        let mut state = core.lock();
+        self.discard_unused_chunks(core, &mut state);
+        debug_assert!(state.chunks.is_empty(), "no PV entry is left of a released address space");
+        drop(state);
         // Takes the lock: whoever removed the last mapping has left it, its flush and its PV entries are done.
         Arena::end(core);
         self.arena.free(core);

@@ -212,6 +212,11 @@ unsafe impl Machine for Board {
         unsafe { NonNull::new_unchecked(MEMORY.0.get().cast::<u8>().add(index * 4096)) }
     }
 
+    fn frame_at(&self, address: NonNull<u8>) -> Frame {
+        let offset = address.addr().get().wrapping_sub(MEMORY.0.get().addr());
+        Frame((offset / 4096) as u64)
+    }
+
     fn allocate_frame(&self, _: FrameUse) -> Option<Frame> {
         // ORD: Relaxed; one thread.
         let frame = self.next.fetch_add(1, Ordering::Relaxed);

@@ -135,6 +135,9 @@ fn command(choices: &Choices, steps: u64) -> String {
     if choices.pmap.pv_locking != PvLocking::default() {
         command += &format!(" --pv-locks {}", choices.pmap.pv_locking);
     }
+    if let Some(limit) = choices.pmap.pv_chunk_limit {
+        command += &format!(" --pv-chunks {limit}");
+    }
     if !choices.deterministic {
         command +=
             " (the CPUs ran in parallel, so it may take several attempts; --deterministic repeats exactly)";

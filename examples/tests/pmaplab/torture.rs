@@ -50,6 +50,21 @@ fn every_cpu_model_is_clean() {
     }
 }
 
+/// With room for few mappings, they are taken away all the time.
+#[test]
+fn nothing_is_found_where_mappings_are_reclaimed() {
+    for args in [
+        &["--seconds", "2", "--cpus", "4", "--seed", "21", "--pv-chunks", "3"][..],
+        &["--seconds", "2", "--cpus", "4", "--seed", "22", "--pv-chunks", "2", "--pv-locks", "per-run"],
+        &["--steps", "400", "--cpus", "3", "--seed", "23", "--deterministic", "--pv-chunks", "2"],
+    ] {
+        let out = torture(args);
+        assert_eq!(out.code, Some(0), "{args:?}: {}", out.stderr);
+        let reclaimed = &out.json()["counters"]["pv_reclaimed"];
+        assert!(reclaimed.as_u64() > Some(0), "{args:?}: nothing was reclaimed");
+    }
+}
+
 /// Within ten seconds, on each of five seeds, in both modes.
 fn is_found(mutation: &str) {
     let all = ["locked", "lockfree", "sharded"];

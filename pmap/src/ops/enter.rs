@@ -6,7 +6,7 @@ use crate::error::{EnterError, FrameError, Shortage};
 use crate::machine::Machine;
 use crate::pmap::{Core, Pmap, State};
 use crate::protection::{Access, EnterFlags, Protection};
-use crate::pv::{PvPtr, PvSlot};
+use crate::pv::{NoEntry, PvPtr, PvSlot};
 use crate::record::PageRecord;
 use crate::shootdown::Invalidation;
 use crate::system::System;
@@ -56,8 +56,7 @@ impl<M: Machine> Pmap<'_, M> {
             new = new.with(WIRED);
         }
         let core = self.core();
-        let mut state = core.lock();
-        system.enter_locked(core, &mut state, va, new, page)?;
+        system.with_entries(core, |state| system.enter_locked(core, state, va, new, page))?;
         system.count(|c| &c.enters, 1);
         Ok(())
     }
@@ -115,14 +114,14 @@ impl<M: Machine> System<M> {
         }
     }
 
-    fn enter_locked(
-        &self,
-        core: &Core<M>,
+    fn enter_locked<'s>(
+        &'s self,
+        core: &'s Core<M>,
         state: &mut State,
         va: VirtAddr,
         new: Entry,
         page: Option<&PageRecord>,
-    ) -> Result<(), Shortage> {
+    ) -> Result<(), NoEntry<'s, M>> {
         let slot = self.leaf_slot(core.root(), va);
         let old = slot.map_or(Entry::default(), Slot::load);
         if let Some(slot) = slot
@@ -135,16 +134,16 @@ impl<M: Machine> System<M> {
         let mut pv = self.pv_locks().slot();
         // All that can fail comes first. A PV entry of a mapping that is replaced serves again.
         let mut entry = match page {
-            Some(_) if !old.has(MANAGED) => Some(self.take_pv(core, state)?),
+            Some(_) if !old.has(MANAGED) => Some(self.take_pv(core, state, &mut pv)?),
             _ => None,
         };
         let table = match self.ensure_leaf_table(core, va) {
             Ok(table) => table,
             Err(shortage) => {
                 if let Some(entry) = entry {
-                    self.free_pv(state, entry);
+                    self.free_pv(core, state, entry);
                 }
-                return Err(shortage);
+                return Err(shortage.into());
             }
         };
         let slot = self.slot(table, va.index(1));
@@ -159,7 +158,12 @@ impl<M: Machine> System<M> {
         if new.has(WIRED) {
             state.wired += 1;
         }
-        self.make_mapping(state, &mut pv, va, slot, new, page, entry);
+        if page.is_none()
+            && let Some(unused) = entry.take()
+        {
+            self.free_pv(core, state, unused);
+        }
+        self.make_mapping(&mut pv, va, slot, new, page, entry);
         Ok(())
     }
 
@@ -233,10 +237,8 @@ impl<M: Machine> System<M> {
     }
 
     /// Puts a new entry in, its PV entry and the page's writeable mark first.
-    #[expect(clippy::too_many_arguments, reason = "the pieces of one mapping, each from another step")]
     fn make_mapping(
         &self,
-        state: &mut State,
         pv: &mut PvSlot<'_, M>,
         va: VirtAddr,
         slot: Slot<'_, M>,
@@ -252,8 +254,10 @@ impl<M: Machine> System<M> {
                     page.set_writeable();
                 }
             }
-            (None, Some(unused)) => self.free_pv(state, unused),
-            (_, None) => debug_assert!(page.is_none(), "a managed mapping has a PV entry"),
+            _ => debug_assert!(
+                page.is_none() && entry.is_none(),
+                "a managed mapping, and no other, has a PV entry"
+            ),
         }
         slot.create(new);
     }
@@ -286,21 +290,21 @@ impl<M: Machine> System<M> {
         }
         let page = self.managed_page(new.frame());
         let (entry, new) = match page {
-            Some(_) => (Some(self.take_pv(core, state)?), new.with(MANAGED)),
+            Some(_) => (Some(self.take_pv_quick(core, state)?), new.with(MANAGED)),
             None => (None, new.without(MANAGED)),
         };
         let table = match self.ensure_leaf_table(core, va) {
             Ok(table) => table,
             Err(shortage) => {
                 if let Some(entry) = entry {
-                    self.free_pv(state, entry);
+                    self.free_pv(core, state, entry);
                 }
                 return Err(shortage);
             }
         };
         self.add_table_entry(table);
         core.add_resident(1);
-        self.make_mapping(state, pv, va, self.slot(table, va.index(1)), new, page, entry);
+        self.make_mapping(pv, va, self.slot(table, va.index(1)), new, page, entry);
         Ok(true)
     }
 }

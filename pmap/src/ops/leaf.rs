@@ -2,43 +2,14 @@
 
 use crate::addr::VirtAddr;
 use crate::entry::{ACCESSED, Entry, MANAGED, Slot, WIRED};
-use crate::error::Shortage;
 use crate::flush::Gather;
-use crate::machine::{FrameUse, Machine};
+use crate::machine::Machine;
 use crate::pmap::{Core, State};
-use crate::pv::{ChunkPtr, PvPtr, PvSlot};
+use crate::pv::{PvPtr, PvSlot};
 use crate::record::PageRecord;
 use crate::system::System;
 
 impl<M: Machine> System<M> {
-    /// A PV entry of the address space, from a new chunk if all are full.
-    pub(crate) fn take_pv(&self, core: &Core<M>, state: &mut State) -> Result<PvPtr, Shortage> {
-        if let Some(entry) = state.chunks.take() {
-            self.count(|c| &c.pv_allocated, 1);
-            return Ok(entry);
-        }
-        let frame = self.allocate_frame(FrameUse::PvChunk).ok_or(Shortage)?;
-        // SAFETY: the frame is zeroed and ours; it is given back only by `free_pv`, once the chunk is
-        // unused.
-        let chunk = unsafe { ChunkPtr::set_up(self.machine().direct_map(frame), frame, core.as_owner()) };
-        self.count(|c| &c.chunks_allocated, 1);
-        state.chunks.push_front(chunk);
-        let entry = state.chunks.take().ok_or(Shortage)?;
-        self.count(|c| &c.pv_allocated, 1);
-        Ok(entry)
-    }
-
-    /// Frees a PV entry that is on no list any more.
-    pub(crate) fn free_pv(&self, state: &mut State, entry: PvPtr) {
-        self.count(|c| &c.pv_freed, 1);
-        if let Some(chunk) = state.chunks.put(entry) {
-            self.count(|c| &c.chunks_freed, 1);
-            // SAFETY: allocated by `take_pv` for this purpose; the chunk is unused and off its list, so no
-            // pointer into it is left (INV-PV-1), and it was never mapped by a page table of ours.
-            unsafe { self.free_frame(chunk.frame(), FrameUse::PvChunk) };
-        }
-    }
-
     /// Accounts for a leaf entry that is gone, and moves its accessed and dirty bits to the page.
     pub(crate) fn account_removed(
         &self,
@@ -80,8 +51,27 @@ impl<M: Machine> System<M> {
         va: VirtAddr,
         slot: Slot<'_, M>,
     ) -> bool {
+        let (entry, table_gone) = self.unmap_leaf(core, state, pv, gather, va, slot);
+        if let Some(entry) = entry {
+            self.free_pv(core, state, entry);
+        }
+        table_gone
+    }
+
+    /// As [`remove_leaf`](Self::remove_leaf), but returns the PV entry of a managed mapping, which is on no list
+    /// any more, for the caller to free.
+    pub(crate) fn unmap_leaf(
+        &self,
+        core: &Core<M>,
+        state: &mut State,
+        pv: &mut PvSlot<'_, M>,
+        gather: &mut Gather<'_, M>,
+        va: VirtAddr,
+        slot: Slot<'_, M>,
+    ) -> (Option<PvPtr>, bool) {
         let old = slot.take();
         gather.add(va, old);
+        let mut entry = None;
         if let Some(page) = self.account_removed(core, state, old) {
             pv.change_to(page);
             // First the mark: who sees the page without its writeable mark, which goes with the last PV entry,
@@ -89,13 +79,12 @@ impl<M: Machine> System<M> {
             if let Some(word) = pv.word() {
                 self.machine().participant().mark(word);
             }
-            let entry = pv.find(page, core.as_owner(), va);
+            entry = pv.find(page, core.as_owner(), va);
             debug_assert!(entry.is_some(), "a managed mapping has a PV entry");
             if let Some(entry) = entry {
                 pv.unlink(page, entry);
-                self.free_pv(state, entry);
             }
         }
-        self.drop_table_entry(core, va, gather)
+        (entry, self.drop_table_entry(core, va, gather))
     }
 }

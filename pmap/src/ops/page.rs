@@ -43,7 +43,7 @@ impl<M: Machine> System<M> {
             freed.merge(self, gather.flush());
             self.guarantee_unmapped(core, VirtRange::page_of(va));
             pv.unlink(page, entry);
-            self.free_pv(&mut state, entry);
+            self.free_pv(core, &mut state, entry);
         }
         page.clear_writeable();
         drop(pv);

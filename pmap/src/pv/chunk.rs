@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use static_assertions::const_assert_eq;
 
-use crate::addr::{Frame, PAGE_SIZE, VirtAddr};
+use crate::addr::{PAGE_SIZE, VirtAddr};
 
 /// PV entries in a chunk: what fits a page beside the header.
 pub(crate) const ENTRIES_PER_CHUNK: usize = 168;
@@ -23,21 +23,52 @@ pub(crate) struct PvEntry {
     pub(super) prev: AtomicPtr<PvEntry>,
 }
 
+/// What a chunk begins with. A *marker* is a header alone, without an owner: a place on a list of chunks in
+/// order of age that somebody holds who walks it (see `lru`).
+#[repr(C)]
+pub(crate) struct ChunkHeader {
+    owner: AtomicPtr<()>,
+    /// Links of the owner's list.
+    next: AtomicPtr<Chunk>,
+    prev: AtomicPtr<Chunk>,
+    /// One bit per entry, set while the entry is free. Protected by the owner's pmap lock.
+    free: [AtomicU64; WORDS],
+    /// Links of the memory domain's list, protected by that list's lock.
+    pub(super) lru_next: AtomicPtr<ChunkHeader>,
+    pub(super) lru_prev: AtomicPtr<ChunkHeader>,
+}
+
+impl ChunkHeader {
+    /// A marker that is on no list.
+    pub(crate) const fn marker() -> Self {
+        Self {
+            owner: AtomicPtr::new(null_mut()),
+            next: AtomicPtr::new(null_mut()),
+            prev: AtomicPtr::new(null_mut()),
+            free: [const { AtomicU64::new(0) }; WORDS],
+            lru_next: AtomicPtr::new(null_mut()),
+            lru_prev: AtomicPtr::new(null_mut()),
+        }
+    }
+
+    /// The pmap that owns the chunk, as given to `set_up`; null for a marker.
+    pub(crate) fn owner(&self) -> *const () {
+        // ORD: Relaxed; constant while the chunk is in use.
+        self.owner.load(Ordering::Relaxed)
+    }
+}
+
 /// A page of PV entries. All-zero memory is a valid chunk that is not set up yet.
 #[repr(C, align(4096))]
 pub(crate) struct Chunk {
-    owner: AtomicPtr<()>,
-    next: AtomicPtr<Chunk>,
-    prev: AtomicPtr<Chunk>,
-    frame: AtomicU64,
-    /// One bit per entry, set while the entry is free. Protected by the owner's pmap lock.
-    free: [AtomicU64; WORDS],
-    _pad: AtomicU64,
+    header: ChunkHeader,
     entries: [PvEntry; ENTRIES_PER_CHUNK],
 }
 
 const_assert_eq!(size_of::<Chunk>(), PAGE_SIZE as usize);
+const_assert_eq!(size_of::<ChunkHeader>(), 64);
 const_assert_eq!(size_of::<PvEntry>(), 24);
+const_assert_eq!(ENTRIES_PER_CHUNK, 168);
 
 const fn all_free(word: usize) -> u64 {
     let bits = ENTRIES_PER_CHUNK - word * 64;
@@ -55,11 +86,11 @@ unsafe impl Send for ChunkPtr {}
 unsafe impl Sync for ChunkPtr {}
 
 impl Deref for ChunkPtr {
-    type Target = Chunk;
+    type Target = ChunkHeader;
 
-    fn deref(&self) -> &Chunk {
+    fn deref(&self) -> &ChunkHeader {
         // SAFETY: INV-PV-1; the page holds a Chunk, which is all atomics.
-        unsafe { self.0.as_ref() }
+        unsafe { &self.0.as_ref().header }
     }
 }
 
@@ -118,29 +149,31 @@ impl ChunkPtr {
     ///
     /// # Safety
     ///
-    /// `page` is the direct-map address of `frame`, a zeroed frame that the caller owns and that stays
-    /// allocated while any entry of the chunk is in use.
-    pub(crate) unsafe fn set_up(page: NonNull<u8>, frame: Frame, owner: *const ()) -> Self {
+    /// `page` is the direct-map address of a frame that holds zeroes or was a chunk before, that the caller owns, and
+    /// that stays allocated while any entry of the chunk is in use.
+    pub(crate) unsafe fn set_up(page: NonNull<u8>, owner: *const ()) -> Self {
         let chunk = Self(page.cast());
         // ORD: Relaxed throughout; published by the pmap lock and the PV-list lock.
         chunk.owner.store(owner.cast_mut(), Ordering::Relaxed);
-        chunk.frame.store(frame.0, Ordering::Relaxed); // ORD: as above
         for (i, word) in chunk.free.iter().enumerate() {
             word.store(all_free(i), Ordering::Relaxed); // ORD: as above
         }
         chunk
     }
 
-    /// The pmap that owns the chunk, as given to `set_up`.
-    pub(crate) fn owner(self) -> *const () {
-        // ORD: Relaxed; constant while the chunk is in use.
-        self.owner.load(Ordering::Relaxed)
+    /// The page that holds the chunk, in the direct map.
+    pub(crate) fn page(self) -> NonNull<u8> {
+        self.0.cast()
     }
 
-    /// The frame that holds the chunk.
-    pub(crate) fn frame(self) -> Frame {
-        // ORD: Relaxed; constant while the chunk is in use.
-        Frame(self.frame.load(Ordering::Relaxed))
+    /// The chunk whose header `header` is; it must not be a marker.
+    pub(super) fn of_header(header: NonNull<ChunkHeader>) -> Self {
+        // The pointer was made by `header_ptr` and has the provenance of the whole page.
+        Self(header.cast())
+    }
+
+    pub(super) fn header_ptr(self) -> NonNull<ChunkHeader> {
+        self.0.cast()
     }
 
     fn word(self, i: usize) -> u64 {
@@ -157,7 +190,8 @@ impl ChunkPtr {
         (0..WORDS).all(|i| self.word(i) == 0)
     }
 
-    fn is_unused(self) -> bool {
+    /// Whether no entry is in use.
+    pub(crate) fn is_unused(self) -> bool {
         (0..WORDS).all(|i| self.word(i) == all_free(i))
     }
 
@@ -266,6 +300,33 @@ impl ChunkList {
         }
     }
 
+    /// Takes an unused chunk off the list, if there is one; its page must be given back.
+    #[must_use = "an unused chunk's page must be given back"]
+    pub(crate) fn take_unused(&mut self) -> Option<ChunkPtr> {
+        let chunk = self.iter().take_while(|c| !c.is_full()).find(|c| c.is_unused())?;
+        self.unlink(chunk);
+        Some(chunk)
+    }
+
+    /// Takes a chunk off the list.
+    pub(crate) fn remove(&mut self, chunk: ChunkPtr) {
+        self.unlink(chunk);
+    }
+
+    /// Number of free entries, counted no further than to `enough`.
+    pub(crate) fn free_entries(&self, enough: usize) -> usize {
+        let mut free = 0;
+        for chunk in self.iter() {
+            let here = chunk.free_entries();
+            // Behind the first full chunk there are only full ones (INV-PV-2).
+            if here == 0 || free >= enough {
+                break;
+            }
+            free += here;
+        }
+        free
+    }
+
     /// The chunks in list order. A chunk may be taken off the list while it is the current item.
     pub(crate) fn iter(&self) -> impl Iterator<Item = ChunkPtr> + use<> {
         let mut at = self.first;
@@ -292,16 +353,17 @@ fn link(to: &AtomicPtr<Chunk>) -> Option<ChunkPtr> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use std::alloc::{Layout, alloc_zeroed};
     use std::vec::Vec;
 
     /// A chunk on a page that is leaked, as real chunk pages never go away under a pointer.
-    fn chunk(frame: u64) -> ChunkPtr {
+    pub(in crate::pv) fn chunk(owner: usize) -> ChunkPtr {
         let layout = Layout::from_size_align(4096, 4096).unwrap();
+        let owner = core::ptr::without_provenance(owner);
         // SAFETY: the layout is not of size zero; the page is ours and never freed.
-        unsafe { ChunkPtr::set_up(NonNull::new(alloc_zeroed(layout)).unwrap(), Frame(frame), null_mut()) }
+        unsafe { ChunkPtr::set_up(NonNull::new(alloc_zeroed(layout)).unwrap(), owner) }
     }
 
     #[test]
@@ -312,14 +374,14 @@ mod tests {
         assert_eq!(entries.len(), ENTRIES_PER_CHUNK);
         for (i, e) in entries.iter().enumerate() {
             assert_eq!(e.index(), i);
-            assert_eq!(e.chunk().frame(), Frame(7));
+            assert_eq!(e.chunk().owner().addr(), 7);
         }
         assert!(list.iter().all(|c| c.in_use().count() == ENTRIES_PER_CHUNK));
         let (last, rest) = entries.split_last().unwrap();
         for e in rest {
             assert!(list.put(*e).is_none());
         }
-        assert_eq!(list.put(*last).map(ChunkPtr::frame), Some(Frame(7)));
+        assert_eq!(list.put(*last).map(|c| c.owner().addr()), Some(7));
         assert!(list.is_empty());
     }
 
@@ -327,15 +389,15 @@ mod tests {
     fn chunks_with_room_stay_in_front() {
         let mut list = ChunkList::default();
         let mut entries = Vec::new();
-        for frame in 1..4 {
-            list.push_front(chunk(frame));
+        for owner in 1..4 {
+            list.push_front(chunk(owner));
             entries.extend(std::iter::from_fn(|| list.take()));
         }
         assert_eq!(entries.len(), 3 * ENTRIES_PER_CHUNK);
         // Free one in the middle chunk: it must come first and serve the next request.
         assert!(list.put(entries[ENTRIES_PER_CHUNK + 5]).is_none());
-        assert_eq!(list.iter().next().map(ChunkPtr::frame), Some(Frame(2)));
-        assert_eq!(list.take().map(|e| e.chunk().frame()), Some(Frame(2)));
+        assert_eq!(list.iter().next().map(|c| c.owner().addr()), Some(2));
+        assert_eq!(list.take().map(|e| e.chunk().owner().addr()), Some(2));
         assert!(list.take().is_none());
     }
 }

@@ -14,7 +14,7 @@ use crossbeam_utils::CachePadded;
 use gencount::GenerationWord;
 use lock_api::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use super::{PvPtr, chunk::ChunkPtr};
+use super::PvPtr;
 use crate::addr::{Frame, FrameRange, VirtAddr};
 use crate::machine::Machine;
 use crate::record::PageRecord;
@@ -221,7 +221,7 @@ impl<M: Machine> PvSlot<'_, M> {
     /// The entry for the mapping at `va` of the pmap that `owner` points to.
     pub(crate) fn find(&self, page: &PageRecord, owner: *const (), va: VirtAddr) -> Option<PvPtr> {
         self.assert_holds(page);
-        page.pv_entries().find(|e| e.va() == va && ChunkPtr::owner(e.chunk()) == owner)
+        page.pv_entries().find(|e| e.va() == va && e.chunk().owner() == owner)
     }
 }
 

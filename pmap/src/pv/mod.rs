@@ -8,7 +8,12 @@
 mod chunk;
 mod list;
 mod lock;
+mod lru;
+mod reclaim;
+mod supply;
 
-pub(crate) use chunk::{ChunkList, ChunkPtr, ENTRIES_PER_CHUNK, PvEntry, PvPtr};
+pub(crate) use chunk::{ChunkHeader, ChunkList, ChunkPtr, ENTRIES_PER_CHUNK, PvEntry, PvPtr};
 pub use lock::PvLocking;
 pub(crate) use lock::{Bucket, PvLocks, PvSlot};
+pub(crate) use lru::Domains;
+pub(crate) use supply::{Budget, NoEntry};

@@ -127,13 +127,20 @@ impl SimMachine {
     }
 
     fn free(&self, frame: Frame, owner: Owner) {
+        if self.retire(frame, owner) {
+            self.memory.recycle(frame, owner);
+        }
+    }
+
+    /// Takes the frame away from `owner` and searches for references to it; false if it was not `owner`'s.
+    fn retire(&self, frame: Frame, owner: Owner) -> bool {
         if let Err(misuse) = self.memory.retire(frame, owner) {
             self.ledger
                 .forbidden(|| std::format!("{frame:?} was freed as {owner:?}, but it is {:?}", misuse.found));
-            return;
+            return false;
         }
         self.search_for_frame(frame, owner);
-        self.memory.recycle(frame, owner);
+        true
     }
 
     /// The words of a frame, as the kernel sees them through the direct map.
@@ -238,6 +245,10 @@ unsafe impl Machine for SimMachine {
         self.memory.direct_map(frame)
     }
 
+    fn frame_at(&self, address: NonNull<u8>) -> Frame {
+        self.memory.frame_at(address)
+    }
+
     fn allocate_frame(&self, purpose: FrameUse) -> Option<Frame> {
         context::point(Event::Frame);
         self.memory.allocate(purpose.into(), true, self.domain_here())
@@ -258,6 +269,12 @@ unsafe impl Machine for SimMachine {
 
     fn domain_of_cpu(&self, cpu: CpuId) -> usize {
         self.domain_of(cpu.index())
+    }
+
+    unsafe fn reuse_frame(&self, frame: Frame, from: FrameUse, to: FrameUse) {
+        if self.retire(frame, from.into()) {
+            self.memory.hand_over(frame, from.into(), to.into());
+        }
     }
 
     fn cpu_count(&self) -> usize {

@@ -188,6 +188,17 @@ impl Memory {
         unsafe { self.base.add((frame.0 * PAGE_SIZE) as usize) }
     }
 
+    /// The frame at an address of the direct map.
+    ///
+    /// # Panics
+    ///
+    /// If the address is not one of the machine's memory.
+    pub(super) fn frame_at(&self, address: NonNull<u8>) -> Frame {
+        let offset = address.addr().get().wrapping_sub(self.base.addr().get());
+        assert!(offset < self.layout.size(), "{address:?} is no address of the machine's memory");
+        Frame((offset / PAGE_SIZE as usize) as u64)
+    }
+
     /// The words of a frame.
     #[inline]
     pub(super) fn words(&self, frame: Frame) -> &[AtomicU64; WORDS] {
@@ -268,6 +279,19 @@ impl Memory {
         let used: u64 = pool.in_use.iter().sum();
         // ORD: Relaxed, as in `allocate`.
         self.free.store(self.frames - used, Ordering::Relaxed);
+    }
+
+    /// Second half of a change of hands: the retired frame goes from one owner to another as it is.
+    pub(super) fn hand_over(&self, frame: Frame, from: Owner, to: Owner) {
+        let mut pool = self.pool();
+        pool.serial += 1;
+        let stamp = Stamp::new(pool.serial, to);
+        pool.in_use[from as usize] -= 1;
+        pool.in_use[to as usize] += 1;
+        pool.reused += 1;
+        drop(pool);
+        // ORD: SeqCst, as in `stamp`.
+        self.stamps[frame.0 as usize].store(stamp.0, Ordering::SeqCst);
     }
 
     fn fill(&self, frame: Frame, value: u64) {

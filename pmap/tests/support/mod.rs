@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test program uses a part")]
 
 use pmap::sim::{Adversary, Config, Mode, SimMachine};
-use pmap::{CpuId, Protection, System};
+use pmap::{CpuId, Options, Protection, System};
 
 /// The rights of most mappings.
 pub(crate) const READ_WRITE: Protection = Protection::READ.union(Protection::WRITE);
@@ -14,7 +14,12 @@ pub(crate) fn small() -> Config {
 
 /// Runs `f` on CPU 0 of a fresh system, which must be clean afterwards.
 pub(crate) fn on_cpu(config: Config, f: impl FnOnce(&System<SimMachine>)) {
-    let system = system(config);
+    on_cpu_with(config, Options::default(), f);
+}
+
+/// As [`on_cpu`], with a system of one's choice.
+pub(crate) fn on_cpu_with(config: Config, options: Options, f: impl FnOnce(&System<SimMachine>)) {
+    let system = system_with(config, options);
     system.machine().run_cpu(cpu(0), || {
         system.start_cpu();
         f(&system);
@@ -26,8 +31,13 @@ pub(crate) fn on_cpu(config: Config, f: impl FnOnce(&System<SimMachine>)) {
 
 /// A system on a software machine.
 pub(crate) fn system(config: Config) -> System<SimMachine> {
+    system_with(config, Options::default())
+}
+
+/// As [`system`], set up in a certain way.
+pub(crate) fn system_with(config: Config, options: Options) -> System<SimMachine> {
     let machine = SimMachine::new(config).expect("a machine");
-    System::new(machine).expect("a system")
+    System::with_options(machine, options).expect("a system")
 }
 
 /// A deterministic machine with an adversary.

@@ -1,14 +1,14 @@
 //! The scene that delayed invalidation is about, on four CPUs: one maps and unmaps ranges of an address space,
 //! one runs user code in it, one takes pages away, write-protecting some before, and reuses each at once, and
-//! one unmaps what the first has mapped.
+//! one unmaps what the first has mapped, or takes it away because it needs the PV entries.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use gencount::Implementation;
 use pmap::sim::{Config, Report, SimMachine};
-use pmap::{Access, EnterFlags, Frame, Protection, System, VirtAddr, VirtRange};
+use pmap::{Access, EnterFlags, Frame, Options, Protection, System, VirtAddr, VirtRange};
 
-use crate::support::{cpu, deterministic, system};
+use crate::support::{cpu, deterministic, system_with};
 
 const PAGES: usize = 6;
 const BASE: u64 = 0x7000_0000;
@@ -27,19 +27,31 @@ impl Pages {
     }
 }
 
+/// What the fourth CPU does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rival {
+    /// It unmaps the range.
+    Unmaps,
+    /// It maps pages in an address space of its own, with one chunk of PV entries for both.
+    Reclaims,
+}
+
 /// Plays up to `rounds` of the scene, and no further than to the first thing that must not be; returns what the
 /// machine saw. `prepare` gets the system first.
 pub(crate) fn play(
     seed: u64,
     di: Implementation,
     rounds: u64,
+    rival: Rival,
     prepare: impl FnOnce(&System<SimMachine>),
 ) -> Report {
-    let system = system(Config { di, ..deterministic(4, 256, seed) });
+    let pv_chunk_limit = (rival == Rival::Reclaims).then_some(1);
+    let options = Options { pv_chunk_limit, ..Options::default() };
+    let system = system_with(Config { di, ..deterministic(4, 256, seed) }, options);
     prepare(&system);
-    let space = system.machine().run_cpu(cpu(0), || {
+    let (space, other) = system.machine().run_cpu(cpu(0), || {
         system.start_cpu();
-        system.create().expect("memory")
+        (system.create().expect("memory"), system.create().expect("memory"))
     });
     let pages = Pages(std::array::from_fn(|_| AtomicU64::new(0)));
     let over = AtomicBool::new(false);
@@ -55,7 +67,11 @@ pub(crate) fn play(
             }
             for page in 0..PAGES {
                 let Some(frame) = machine.allocate_data_frame(true) else { continue };
-                space.enter(va(page), frame, read_write, Access::Write, EnterFlags::empty()).expect("memory");
+                if space.enter(va(page), frame, read_write, Access::Write, EnterFlags::empty()).is_err() {
+                    assert_eq!(rival, Rival::Reclaims, "memory");
+                    machine.free_data_frame(frame);
+                    continue;
+                }
                 pages.0[page].store(frame.0, Ordering::Release);
             }
             for page in 0..PAGES {
@@ -94,19 +110,30 @@ pub(crate) fn play(
             }
         }
     };
-    let rival = || {
+    let unmaps = || {
         while !over.load(Ordering::Acquire) {
             space.protect(range, Protection::READ);
             space.remove(range);
             pmap::Machine::relax(machine);
         }
     };
+    let reclaims = || {
+        let frame = machine.allocate_data_frame(true).expect("memory");
+        while !over.load(Ordering::Acquire) {
+            // Refused if the other one holds its lock and the only chunk.
+            let _ = other.enter(va(0), frame, read_write, Access::Read, EnterFlags::empty());
+            pmap::Machine::relax(machine);
+        }
+        other.remove(range);
+        machine.free_data_frame(frame);
+    };
     let scene = |id: pmap::CpuId| {
         system.start_cpu();
         match id.index() {
             0 => unmapper(),
             1 => user(),
-            2 => rival(),
+            2 if rival == Rival::Unmaps => unmaps(),
+            2 => reclaims(),
             _ => thief(),
         }
         system.stop_cpu();
@@ -115,6 +142,7 @@ pub(crate) fn play(
     machine.run_cpu(cpu(0), || {
         system.start_cpu();
         space.destroy().expect("active nowhere");
+        other.destroy().expect("active nowhere");
         let mut errors = Vec::new();
         system.audit(|error| errors.push(error.to_string()));
         assert!(errors.is_empty(), "{errors:?}");

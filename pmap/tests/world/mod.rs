@@ -9,6 +9,7 @@ mod apply;
 mod compare;
 mod model;
 mod op;
+mod reclaim;
 
 use std::mem::ManuallyDrop;
 
@@ -26,6 +27,8 @@ use op::{CPUS, PAGES, SPACES, UNMANAGED};
 pub(crate) struct Setting {
     pub(crate) di: Implementation,
     pub(crate) pv_locking: PvLocking,
+    /// There may be no more PV chunks than so many, so mappings are taken away and speculation gives up.
+    pub(crate) pv_chunk_limit: Option<u64>,
     /// The machine does nothing unasked, so that accessed bits are exactly known.
     pub(crate) tame: bool,
     pub(crate) seed: u64,
@@ -38,6 +41,8 @@ impl Setting {
         Self {
             di: Implementation::ALL[(number % 3) as usize],
             pv_locking: if number & 8 == 0 { PvLocking::Hashed } else { PvLocking::PerRun },
+            // None, or 1 to 4.
+            pv_chunk_limit: ((number >> 5) % 8).checked_sub(3).filter(|limit| *limit > 0),
             tame: number & 16 == 0,
             seed: number >> 8,
             mutation: None,
@@ -59,6 +64,8 @@ pub(crate) struct World<'s> {
     model: Model,
     /// What the system had before there was any address space.
     before: Statistics,
+    /// Mappings that had been taken away for their PV entries when the model was last told.
+    reclaimed: u64,
     /// Number of the operation: what stores store.
     step: u64,
 }
@@ -86,6 +93,7 @@ impl<'s> World<'s> {
                 refusals: [const { None }; PAGES],
                 model,
                 before,
+                reclaimed: 0,
                 step: 0,
             }
         })
@@ -162,7 +170,7 @@ pub(crate) fn run(program: &[Op], setting: Setting) {
         }
     }
     let machine = SimMachine::new(setting.config()).expect("a machine");
-    let options = Options { pv_locking: setting.pv_locking };
+    let options = Options { pv_locking: setting.pv_locking, pv_chunk_limit: setting.pv_chunk_limit };
     let system = System::with_options(machine, options).expect("a system");
     // After a panic nothing in the machine can be taken down properly.
     let mut world = ManuallyDrop::new(World::new(&system, setting));

@@ -162,13 +162,17 @@ pub(crate) enum Kind {
     Recreate {
         space: usize,
     },
+    Reserve {
+        space: usize,
+        mappings: usize,
+    },
     StopCpu,
 }
 
 /// How often a kind of operation is chosen, and how it is made.
 type Weighted = (u8, fn(Choice) -> Kind);
 
-const WEIGHTS: [Weighted; 26] = [
+const WEIGHTS: [Weighted; 27] = [
     (10, |c| Kind::Touch { place: c.place(0), access: c.access() }),
     (4, |c| Kind::Activate { space: c.space() }),
     (10, |c| Kind::Enter {
@@ -207,6 +211,7 @@ const WEIGHTS: [Weighted; 26] = [
     (2, |c| Kind::KernelTouch { at: c.kernel(), access: c.access() }),
     (1, |c| Kind::Recreate { space: c.space() }),
     (1, |_| Kind::StopCpu),
+    (1, |c| Kind::Reserve { space: c.space(), mappings: 2 * usize::from(c.0[4]) }),
 ];
 
 /// The bytes from which the details of an operation come.
