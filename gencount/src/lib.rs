@@ -35,6 +35,9 @@
 extern crate alloc;
 #[cfg(any(feature = "std", gencount_loom))]
 extern crate std;
+// For harnesses that the fuzz targets share.
+#[cfg(all(test, feature = "std", not(gencount_loom)))]
+extern crate self as gencount;
 
 #[cfg(not(gencount_loom))]
 mod counters;

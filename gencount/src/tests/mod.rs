@@ -1,7 +1,11 @@
 //! Tests that need to see inside, and the faults that they inject.
 
+#[path = "../../tests/histories/mod.rs"]
+mod histories;
+mod lifetimes;
 mod schedules;
 mod slots;
-mod step;
+#[path = "../../tests/steps/mod.rs"]
+mod steps;
 
 pub(crate) use crate::fault::Fault;

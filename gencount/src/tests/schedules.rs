@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::vec::Vec;
 
 use crate::tests::Fault;
-use crate::tests::step::{Outcome, Steps, Table};
+use crate::tests::steps::{Outcome, Steps, Table};
 use crate::waiting::Helper;
 use crate::{Counters, Domain, GenerationWord, Implementation, Participant, PiTurnstiles};
 

@@ -1,8 +1,10 @@
-//! A scheduler that decides, from a seed, which thread runs: one at a time, switching at scheduling points.
+//! A scheduler that decides, from a seed or from a string of bytes, which thread runs: one at a time, switching at scheduling
+//! points. The library's own tests, the property tests and the fuzz target share it.
 //!
 //! Threads are real, but only the one that holds the baton runs. At every [`Scheduler::point`] and in every park the
-//! baton may go to another; which one, and how eagerly, the seed decides. If all threads that are left are parked, they
-//! are stuck for good: they are unwound, and the run says so.
+//! baton may go to another; which one, and how eagerly, the seed or the bytes decide, so a run repeats. Time is the number of points
+//! that all threads have passed, and runs ahead to the next deadline when all are parked. If all threads that are left are parked for
+//! good, they are stuck: they are unwound, and the run says so.
 //!
 //! What this cannot see: reorderings of a weak memory model (the baton orders everything), and switches between two
 //! points, which includes all that happens under the table's lock.
@@ -10,11 +12,11 @@
 use core::cell::Cell;
 use core::num::NonZeroUsize;
 use std::boxed::Box;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread_local;
 use std::vec::Vec;
 
-use turnstile::{Hosted, LendingScheduler, PiTurnstiles, Priority, Scheduler, ThreadId};
+use turnstile::{Hosted, LendingScheduler, PiTurnstiles, Priority, Scheduler, ThreadId, TimedScheduler};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Status {
@@ -25,17 +27,62 @@ enum Status {
     Done,
 }
 
-#[derive(Default)]
+/// Where decisions come from.
+enum Choices {
+    Seed {
+        random: u64,
+        /// The baton goes to a random thread at one in so many points.
+        eagerness: u64,
+    },
+    /// Each byte is one decision, large ones for a switch. When they have run out, each thread runs as far as it can.
+    Bytes { bytes: Vec<u8>, at: usize },
+}
+
+impl Choices {
+    /// The next number of a xorshift generator (Marsaglia, "Xorshift RNGs", 2003), or the next byte.
+    fn next(&mut self) -> Option<u64> {
+        match self {
+            Self::Seed { random, .. } => {
+                *random ^= *random << 13;
+                *random ^= *random >> 7;
+                *random ^= *random << 17;
+                Some(random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11)
+            }
+            Self::Bytes { bytes, at } => {
+                let byte = bytes.get(*at).copied().map(u64::from);
+                *at += 1;
+                byte
+            }
+        }
+    }
+
+    /// Whether to switch at this point.
+    fn switches(&mut self) -> bool {
+        let next = self.next();
+        match self {
+            Self::Seed { eagerness, .. } => next.is_some_and(|next| next.is_multiple_of(*eagerness)),
+            Self::Bytes { .. } => next.is_some_and(|next| next >= 160),
+        }
+    }
+
+    /// One of so many.
+    fn choose(&mut self, of: usize) -> usize {
+        self.next().unwrap_or(0) as usize % of
+    }
+}
+
 struct State {
-    random: u64,
-    /// The baton goes to a random thread at one in so many points.
-    eagerness: u64,
+    choices: Choices,
     status: Vec<Status>,
     tokens: Vec<bool>,
     /// Each thread's own priority, and what is lent to it.
     own: Vec<Priority>,
     loans: Vec<Option<Priority>>,
+    /// Until when each parked thread stays so at most.
+    deadlines: Vec<Option<u64>>,
     points: Vec<u64>,
+    /// Points passed by all threads, and time that passed while all were parked.
+    clock: u64,
     running: Option<usize>,
     /// The thread that is to be frozen, and at which of its points.
     freeze: Option<(usize, u64)>,
@@ -67,7 +114,12 @@ fn number(thread: ThreadId) -> usize {
 pub(super) struct Steps {
     state: Mutex<State>,
     turn: Condvar,
+    /// What has to hold at every point: called by the thread that holds the baton.
+    check: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
+
+/// More points than any run has whose threads get through.
+const ENDLESS: u64 = 1_000_000;
 
 /// What a stuck thread unwinds with.
 struct Stuck;
@@ -78,26 +130,28 @@ thread_local! {
 }
 
 impl State {
-    /// The next number of a xorshift generator (Marsaglia, "Xorshift RNGs", 2003).
-    fn next(&mut self) -> u64 {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        self.random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11
+    /// Lets those run whose deadline has come.
+    fn expire(&mut self) {
+        for (status, deadline) in self.status.iter_mut().zip(&self.deadlines) {
+            if *status == Status::Parked && deadline.is_some_and(|deadline| deadline <= self.clock) {
+                *status = Status::Runnable;
+            }
+        }
     }
 
-    /// Whether to switch at this point.
-    fn switches(&mut self) -> bool {
-        self.next().is_multiple_of(self.eagerness)
-    }
-
-    /// Gives the baton to a random runnable thread, or ends the run if there is none.
+    /// Gives the baton to one of the runnable threads, or ends the run if there is none.
     fn pass(&mut self) {
+        if !self.status.contains(&Status::Runnable)
+            && let Some(next) = self.deadlines.iter().flatten().min()
+        {
+            self.clock = self.clock.max(*next);
+            self.expire();
+        }
         let runnable: Vec<_> =
             (0..self.status.len()).filter(|&thread| self.status[thread] == Status::Runnable).collect();
         let parked = self.status.contains(&Status::Parked);
         if !runnable.is_empty() {
-            let choice = self.next() as usize % runnable.len();
+            let choice = self.choices.choose(runnable.len());
             self.running = Some(runnable[choice]);
         } else if let Some(frozen) = self.status.iter().position(|&status| status == Status::Frozen) {
             self.outcome.stuck_behind_frozen = parked;
@@ -114,20 +168,52 @@ impl State {
 impl Steps {
     /// A scheduler for `threads` threads; every decision follows from `seed`.
     pub(super) fn new(seed: u64, threads: usize) -> Arc<Self> {
-        let mut state = State {
+        let mut choices = Choices::Seed {
             random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+            eagerness: [2, 3, 6, 12][(seed % 4) as usize],
+        };
+        for _ in 0..4 {
+            choices.next();
+        }
+        Self::with_choices(choices, threads)
+    }
+
+    /// A scheduler for `threads` threads; each decision is one of the bytes.
+    pub(super) fn of_bytes(bytes: &[u8], threads: usize) -> Arc<Self> {
+        Self::with_choices(Choices::Bytes { bytes: bytes.to_vec(), at: 0 }, threads)
+    }
+
+    fn with_choices(choices: Choices, threads: usize) -> Arc<Self> {
+        let state = State {
+            choices,
             status: std::vec![Status::Runnable; threads],
             tokens: std::vec![false; threads],
             own: std::vec![Priority::NORMAL; threads],
             loans: std::vec![None; threads],
+            deadlines: std::vec![None; threads],
             points: std::vec![0; threads],
-            ..State::default()
+            clock: 0,
+            running: None,
+            freeze: None,
+            outcome: Outcome::default(),
+            over: false,
         };
-        for _ in 0..4 {
-            state.next();
-        }
-        state.eagerness = [2, 3, 6, 12][(seed % 4) as usize];
-        Arc::new(Self { state: Mutex::new(state), turn: Condvar::new() })
+        Arc::new(Self { state: Mutex::new(state), turn: Condvar::new(), check: OnceLock::new() })
+    }
+
+    /// From now on `check` is called at every point.
+    pub(super) fn check_at_points(&self, check: impl Fn() + Send + Sync + 'static) {
+        assert!(self.check.set(Box::new(check)).is_ok(), "set once");
+    }
+
+    /// Gives a thread a priority of its own other than the normal one.
+    pub(super) fn set_own_priority(&self, thread: usize, priority: Priority) {
+        self.lock().own[thread] = priority;
+    }
+
+    /// What is lent to a thread.
+    pub(super) fn loan(&self, thread: usize) -> Option<Priority> {
+        self.lock().loans[thread]
     }
 
     /// Freezes `thread` at its `point`-th scheduling point, until all others are done or stuck.
@@ -160,6 +246,26 @@ impl Steps {
             state = self.turn.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state
+    }
+
+    /// Parks a thread, until the deadline at most.
+    fn sleep(&self, number: usize, deadline: Option<u64>) {
+        let mut state = self.lock();
+        if !core::mem::take(&mut state.tokens[number]) && !state.over {
+            state.status[number] = Status::Parked;
+            state.deadlines[number] = deadline;
+            state.expire();
+            state.pass();
+            self.turn.notify_all();
+            state = self.await_turn(state, number);
+            state.status[number] = Status::Runnable;
+            state.deadlines[number] = None;
+            state.tokens[number] = false;
+        }
+        if state.over {
+            drop(state);
+            std::panic::resume_unwind(Box::new(Stuck));
+        }
     }
 
     /// Runs the bodies, one thread each, to their ends.
@@ -218,19 +324,9 @@ unsafe impl Scheduler for Steps {
     }
 
     fn park(&self) {
-        let Some(number) = NUMBER.get() else { return Hosted.park() };
-        let mut state = self.lock();
-        if !core::mem::take(&mut state.tokens[number]) && !state.over {
-            state.status[number] = Status::Parked;
-            state.pass();
-            self.turn.notify_all();
-            state = self.await_turn(state, number);
-            state.status[number] = Status::Runnable;
-            state.tokens[number] = false;
-        }
-        if state.over {
-            drop(state);
-            std::panic::resume_unwind(Box::new(Stuck));
+        match NUMBER.get() {
+            Some(number) => self.sleep(number, None),
+            None => Hosted.park(),
         }
     }
 
@@ -247,15 +343,27 @@ unsafe impl Scheduler for Steps {
 
     fn point(&self) {
         let Some(number) = NUMBER.get() else { return };
+        // A thread that unwinds has failed already, and drops what it had on its way.
+        if std::thread::panicking() {
+            return;
+        }
+        if let Some(check) = self.check.get()
+            && !self.lock().over
+        {
+            check();
+        }
         let mut state = self.lock();
         if state.over {
             return;
         }
         state.points[number] += 1;
+        state.clock += 1;
+        assert!(state.clock < ENDLESS, "thread {number} does not get through");
+        state.expire();
         if state.freeze == Some((number, state.points[number])) {
             state.outcome.frozen = true;
             state.status[number] = Status::Frozen;
-        } else if !state.switches() {
+        } else if !state.choices.switches() {
             return;
         }
         state.pass();
@@ -281,6 +389,27 @@ unsafe impl LendingScheduler for Steps {
     fn unlend(&self, thread: ThreadId) {
         if let Some(loan) = self.lock().loans.get_mut(number(thread)) {
             *loan = None;
+        }
+    }
+}
+
+// SAFETY: a deadline is a number of the clock, which only rises.
+unsafe impl TimedScheduler for Steps {
+    type Instant = u64;
+    type Duration = u64;
+
+    fn after(&self, duration: u64) -> Option<u64> {
+        self.lock().clock.checked_add(duration)
+    }
+
+    fn is_past(&self, deadline: u64) -> bool {
+        self.lock().clock >= deadline
+    }
+
+    fn park_until(&self, deadline: u64) {
+        match NUMBER.get() {
+            Some(number) => self.sleep(number, Some(deadline)),
+            None => Hosted.park(),
         }
     }
 }
