@@ -118,7 +118,7 @@ mod walk;
 #[cfg(feature = "mutations")]
 pub use mutation::Mutation;
 pub use node::Node;
-pub use observer::{Observer, Operation, Step};
+pub use observer::{LONGEST_BACKOFF, Observer, Operation, Step};
 pub use queue::{Overflow, Queue, Removed};
 pub use snapshot::{Entry, Snapshot};
 

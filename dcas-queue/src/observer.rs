@@ -77,6 +77,9 @@ pub enum Operation {
     Snapshot,
 }
 
+/// The largest number of pauses that [`Observer::backoff`] is asked for.
+pub const LONGEST_BACKOFF: u32 = 1024;
+
 /// Hooks into an operation; every method does nothing (or the ordinary thing) by default and is then compiled away.
 ///
 /// Schedulers of simulated threads switch in [`step`](Self::step), counters count in [`restarted`](Self::restarted).
@@ -94,10 +97,19 @@ pub trait Observer {
         let _ = operation;
     }
 
-    /// Called after [`restarted`](Self::restarted) to wait for about `pauses` processor pauses (4 to 1024, doubling
-    /// within an operation). The default executes them; a simulation or a tickless kernel may do otherwise.
+    /// Called after [`restarted`](Self::restarted) to wait for about `pauses` processor pauses: 32, 128, 512, and then
+    /// [`LONGEST_BACKOFF`] again and again within an operation.
+    ///
+    /// The default executes them. With feature `std` it gives the processor up instead when they are that many: with more
+    /// threads than processors, those that were preempted in an open section lengthen everybody's walk until they go on.
+    /// A simulation or a tickless kernel may do otherwise.
     #[inline]
     fn backoff(&self, pauses: u32) {
+        #[cfg(all(feature = "std", not(any(dcas_queue_loom, dcas_queue_shuttle))))]
+        if pauses >= LONGEST_BACKOFF {
+            std::thread::yield_now();
+            return;
+        }
         for _ in 0..pauses {
             spin_loop();
         }

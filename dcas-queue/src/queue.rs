@@ -5,7 +5,8 @@ use core::num::NonZeroU64;
 use crate::mutation::{Mutation, broken};
 use crate::node::Node;
 use crate::observer::{Observer, Operation, Step};
-use crate::pair::{AtomicPair, MARK, Pair};
+use crate::pair::access::Access;
+use crate::pair::{AtomicPair, MARK, Pair, decided};
 use crate::primitive::constructor;
 use crate::walk::{Ended, Target, Walker};
 
@@ -108,12 +109,27 @@ impl Queue {
     /// # Safety
     /// The [safety section of the queue](Queue#safety-of-the-operations); and `node` is idle: new, or its last
     /// `remove` has returned, or its last `append` failed.
+    #[inline]
     pub unsafe fn append<O: Observer>(&self, node: &Node, n: NonZeroU64, obs: &O) -> Result<u64, Overflow> {
         debug_assert!(node.is_marked(), "append: the node is already in a queue");
-        let mut walker = Walker::new(Operation::Append, obs);
+        // SAFETY: as for this function.
+        decided!(|access| unsafe { self.append_by(access, node, n, obs) })
+    }
+
+    /// # Safety
+    /// As for [`append`](Self::append).
+    #[inline]
+    unsafe fn append_by<A: Access, O: Observer>(
+        &self,
+        access: A,
+        node: &Node,
+        n: NonZeroU64,
+        obs: &O,
+    ) -> Result<u64, Overflow> {
+        let mut walker = Walker::new(access, Operation::Append, obs);
         obs.step(Step::ReadIdlePayload);
         // The payload at the end of the node's last stay; nobody trusts a higher one.
-        let floor = node.pair.load_payload();
+        let floor = access.load_payload(&node.pair);
         // The node's payload now.
         let mut last = floor;
         let mut prepared = false;
@@ -129,11 +145,11 @@ impl Queue {
                     // stay must never be seen beside a null link again.
                     obs.step(Step::RetractLink);
                     // SAFETY: the node is not linked and the caller is its only owner.
-                    unsafe { node.pair.store_link(MARK) };
+                    unsafe { access.store_link(&node.pair, MARK) };
                     if !broken(obs, Mutation::UnusedPayloadKept) {
                         obs.step(Step::RetractPayload);
                         // SAFETY: as above.
-                        unsafe { node.pair.store_payload(floor) };
+                        unsafe { access.store_payload(&node.pair, floor) };
                     }
                 }
                 return Err(Overflow { tail: tail.seen.payload, step: n });
@@ -149,25 +165,25 @@ impl Queue {
             if broken(obs, Mutation::LinkPreparedBeforePayload) && !prepared {
                 obs.step(Step::PrepareLink);
                 // SAFETY: as below.
-                unsafe { node.pair.store_link(0) };
+                unsafe { access.store_link(&node.pair, 0) };
                 prepared = true;
             }
             if payload != last {
                 obs.step(Step::PreparePayload);
                 // SAFETY: the node is not linked and the caller is its only owner.
-                unsafe { node.pair.store_payload(payload) };
+                unsafe { access.store_payload(&node.pair, payload) };
                 last = payload;
             }
             if !prepared {
                 // Payload before link: the mark goes only after the payload rose (INV-Q-5).
                 obs.step(Step::PrepareLink);
                 // SAFETY: as above.
-                unsafe { node.pair.store_link(0) };
+                unsafe { access.store_link(&node.pair, 0) };
                 prepared = true;
             }
             obs.step(Step::LinkTail);
             let linked = Pair { payload: tail.seen.payload, link: node.address() };
-            if tail.cell.compare_exchange(tail.seen, linked) {
+            if access.compare_exchange(tail.cell, tail.seen, linked) {
                 return Ok(payload);
             }
             walker.restart();
@@ -185,21 +201,30 @@ impl Queue {
     /// # Safety
     /// The [safety section of the queue](Queue#safety-of-the-operations); and `node` is in this queue: its last
     /// operation was an `append` here that succeeded.
+    #[inline]
     pub unsafe fn remove<O: Observer>(&self, node: &Node, obs: &O) -> Removed {
+        // SAFETY: as for this function.
+        decided!(|access| unsafe { self.remove_by(access, node, obs) })
+    }
+
+    /// # Safety
+    /// As for [`remove`](Self::remove).
+    #[inline]
+    unsafe fn remove_by<A: Access, O: Observer>(&self, access: A, node: &Node, obs: &O) -> Removed {
         let early = broken(obs, Mutation::PayloadReadBeforeMark).then(|| {
             obs.step(Step::ReadOwnPayload);
-            node.pair.load_payload()
+            access.load_payload(&node.pair)
         });
         obs.step(Step::Mark);
-        let link = node.pair.mark();
+        let link = access.mark(&node.pair);
         debug_assert!(link & MARK == 0, "remove: the node is not in a queue");
         // Only now: before the mark, a donation could still come in between (INV-Q-8).
         let payload = early.unwrap_or_else(|| {
             obs.step(Step::ReadOwnPayload);
-            node.pair.load_payload()
+            access.load_payload(&node.pair)
         });
 
-        let mut walker = Walker::new(Operation::Remove, obs);
+        let mut walker = Walker::new(access, Operation::Remove, obs);
         let target = Target { address: node.address(), donation: Pair { payload, link: link & !MARK } };
         // SAFETY: the safety section of the queue.
         let helped = match unsafe { walker.walk(self, Some(target)) } {
@@ -219,7 +244,14 @@ impl Queue {
     /// # Safety
     /// The [safety section of the queue](Queue#safety-of-the-operations).
     pub unsafe fn complete_removals<O: Observer>(&self, obs: &O) -> bool {
-        let mut walker = Walker::new(Operation::CompleteRemovals, obs);
+        // SAFETY: as for this function.
+        decided!(|access| unsafe { self.complete_removals_by(access, obs) })
+    }
+
+    /// # Safety
+    /// As for [`complete_removals`](Self::complete_removals).
+    unsafe fn complete_removals_by<A: Access, O: Observer>(&self, access: A, obs: &O) -> bool {
+        let mut walker = Walker::new(access, Operation::CompleteRemovals, obs);
         // SAFETY: the safety section of the queue.
         unsafe { walker.walk(self, None) };
         walker.advanced

@@ -15,6 +15,7 @@ use crate::Queue;
 use crate::backoff::Backoff;
 use crate::mutation::{Mutation, broken};
 use crate::observer::{Observer, Operation, Step};
+use crate::pair::access::Access;
 use crate::pair::{AtomicPair, MARK, Pair};
 
 /// A pair of the queue (the head or a node) with the words that were read from it while it was unmarked.
@@ -45,7 +46,8 @@ pub(crate) enum Ended<'queue> {
 struct Stale;
 
 /// One operation's walks: what they serve, and what they did.
-pub(crate) struct Walker<'operation, O> {
+pub(crate) struct Walker<'operation, A, O> {
+    access: A,
     pub(crate) operation: Operation,
     pub(crate) observer: &'operation O,
     backoff: Backoff,
@@ -53,9 +55,10 @@ pub(crate) struct Walker<'operation, O> {
     pub(crate) advanced: bool,
 }
 
-impl<'operation, O: Observer> Walker<'operation, O> {
-    pub(crate) fn new(operation: Operation, observer: &'operation O) -> Self {
-        Self { operation, observer, backoff: Backoff::new(), advanced: false }
+impl<'operation, A: Access, O: Observer> Walker<'operation, A, O> {
+    #[inline]
+    pub(crate) fn new(access: A, operation: Operation, observer: &'operation O) -> Self {
+        Self { access, operation, observer, backoff: Backoff::new(), advanced: false }
     }
 
     /// Counts a restart and backs off.
@@ -71,6 +74,7 @@ impl<'operation, O: Observer> Walker<'operation, O> {
     ///
     /// # Safety
     /// The safety section of [`Queue`].
+    #[inline]
     pub(crate) unsafe fn walk<'queue>(
         &mut self,
         queue: &'queue Queue,
@@ -87,40 +91,66 @@ impl<'operation, O: Observer> Walker<'operation, O> {
 
     /// # Safety
     /// As for [`walk`](Self::walk).
+    #[inline]
     unsafe fn walk_once<'queue>(
         &mut self,
         queue: &'queue Queue,
         target: Option<Target>,
     ) -> Result<Ended<'queue>, Stale> {
         let seen = self.read(&queue.head, Step::ReadHeadPayload, Step::ReadHeadLink);
-        let mut here = Position { cell: &queue.head, seen };
+        let head = Position { cell: &queue.head, seen };
+        // Nearly always one of the two ends is right here: that much is worth being part of the operation.
+        if let Some(ended) = self.end(queue, head, target) {
+            return ended;
+        }
+        // SAFETY: as for this function.
+        unsafe { self.walk_on(queue, head, target) }
+    }
 
-        while here.seen.link != 0 {
-            if let Some(target) = target
-                && target.address == here.seen.link
-            {
-                // The own words are known and frozen: nothing has to be read.
-                self.unlink(queue, here, target.donation)?;
-                return Ok(Ended::TargetUnlinked);
-            }
+    /// How the walk ends at `here`, if it does.
+    #[inline]
+    fn end<'queue>(
+        &mut self,
+        queue: &'queue Queue,
+        here: Position<'queue>,
+        target: Option<Target>,
+    ) -> Option<Result<Ended<'queue>, Stale>> {
+        if here.seen.link == 0 {
+            return Some(Ok(Ended::AtTail(here)));
+        }
+        let target = target.filter(|target| target.address == here.seen.link)?;
+        // The own words are known and frozen: nothing has to be read.
+        Some(self.unlink(queue, here, target.donation).map(|_| Ended::TargetUnlinked))
+    }
+
+    /// The walk from `here`, at which it does not end.
+    ///
+    /// # Safety
+    /// As for [`walk`](Self::walk).
+    #[inline(never)]
+    unsafe fn walk_on<'queue>(
+        &mut self,
+        queue: &'queue Queue,
+        mut here: Position<'queue>,
+        target: Option<Target>,
+    ) -> Result<Ended<'queue>, Stale> {
+        loop {
             // SAFETY: `here` linked to it while in this queue, and nodes are type-stable while walks run.
             let next: &'queue AtomicPair = unsafe { pair_at(here.seen.link) };
 
             let seen = self.read(next, Step::ReadNextPayload, Step::ReadNextLink);
 
             here = if seen.link & MARK == 0 {
-                if self.breaks(Mutation::NoRecheck) {
-                    here = Position { cell: next, seen };
-                    continue;
-                }
-                // Link before payload: the payload, read last, vouches for the whole time since it was first read.
-                self.observer.step(Step::RecheckLink);
-                if here.cell.load_link() != here.seen.link {
-                    return Err(Stale);
-                }
-                self.observer.step(Step::RecheckPayload);
-                if here.cell.load_payload() != here.seen.payload {
-                    return Err(Stale);
+                if !self.breaks(Mutation::NoRecheck) {
+                    // Link before payload: the payload, read last, vouches for the whole time since it was first read.
+                    self.observer.step(Step::RecheckLink);
+                    if self.access.load_link(here.cell) != here.seen.link {
+                        return Err(Stale);
+                    }
+                    self.observer.step(Step::RecheckPayload);
+                    if self.access.load_payload(here.cell) != here.seen.payload {
+                        return Err(Stale);
+                    }
                 }
                 Position { cell: next, seen }
             } else {
@@ -132,12 +162,14 @@ impl<'operation, O: Observer> Walker<'operation, O> {
                 let mut payload = seen.payload;
                 if !self.breaks(Mutation::HelperKeepsEarlierPayload) {
                     self.observer.step(Step::ReadFrozenPayload);
-                    payload = next.load_payload();
+                    payload = self.access.load_payload(next);
                 }
                 self.unlink(queue, here, Pair { payload, link: seen.link & !MARK })?
             };
+            if let Some(ended) = self.end(queue, here, target) {
+                return ended;
+            }
         }
-        Ok(Ended::AtTail(here))
     }
 
     /// Reads a pair, half by half: payload before link, for the other way round an open section can be lost (INV-Q-7).
@@ -145,14 +177,14 @@ impl<'operation, O: Observer> Walker<'operation, O> {
     fn read(&self, cell: &AtomicPair, payload_step: Step, link_step: Step) -> Pair {
         if self.breaks(Mutation::LinkReadBeforePayload) {
             self.observer.step(link_step);
-            let link = cell.load_link();
+            let link = self.access.load_link(cell);
             self.observer.step(payload_step);
-            return Pair { payload: cell.load_payload(), link };
+            return Pair { payload: self.access.load_payload(cell), link };
         }
         self.observer.step(payload_step);
-        let payload = cell.load_payload();
+        let payload = self.access.load_payload(cell);
         self.observer.step(link_step);
-        Pair { payload, link: cell.load_link() }
+        Pair { payload, link: self.access.load_link(cell) }
     }
 
     #[inline]
@@ -161,6 +193,7 @@ impl<'operation, O: Observer> Walker<'operation, O> {
     }
 
     /// Unlinks the node that `here` links to: `here` takes over its payload and its link, in one step.
+    #[inline]
     fn unlink<'queue>(
         &mut self,
         queue: &Queue,
@@ -168,7 +201,7 @@ impl<'operation, O: Observer> Walker<'operation, O> {
         donation: Pair,
     ) -> Result<Position<'queue>, Stale> {
         self.observer.step(Step::Unlink);
-        if !here.cell.compare_exchange(here.seen, donation) {
+        if !self.access.compare_exchange(here.cell, here.seen, donation) {
             return Err(Stale);
         }
         if core::ptr::eq(here.cell, &raw const queue.head) {

@@ -27,6 +27,7 @@
 //! assert_eq!(cell.load_payload(), 8);
 //! ```
 
+pub(crate) mod access;
 #[cfg(all(
     target_arch = "x86_64",
     target_pointer_width = "64",
@@ -45,6 +46,7 @@ mod x86_64;
 mod tests;
 
 use crate::primitive::{AtomicU128, constructor};
+use access::Access;
 
 /// The tag bit in a link: the pair is marked. Everything that a link points to is at least 2-byte aligned.
 pub const MARK: usize = 1;
@@ -64,22 +66,26 @@ pub struct Pair {
 #[repr(C, align(16))]
 pub struct AtomicPair(AtomicU128);
 
-/// Calls the assembly or portable-atomic, as decided once for the process (INV-P-2).
-macro_rules! access {
-    ($cell:expr, assembly: |$pointer:ident| $assembly:expr, portable: |$portable:ident| $other:expr) => {{
+/// Evaluates an expression with the form of access that the process uses (INV-P-2) bound to a name. The last expression of a
+/// function: it returns from it.
+macro_rules! decided {
+    (|$access:ident| $use:expr) => {{
         #[cfg(all(
             target_arch = "x86_64",
             target_pointer_width = "64",
             not(any(dcas_queue_fallback, dcas_queue_loom, dcas_queue_shuttle, miri))
         ))]
-        if detect::assembly() {
-            let $pointer = $cell.0.as_ptr();
-            return $assembly;
+        {
+            if let Some($access) = $crate::pair::access::Assembly::decided() {
+                return $use;
+            }
+            core::hint::cold_path();
         }
-        let $portable = &$cell.0;
-        $other
+        let $access = $crate::pair::access::Portable;
+        $use
     }};
 }
+pub(crate) use decided;
 
 impl AtomicPair {
     constructor! {
@@ -100,10 +106,7 @@ impl AtomicPair {
     #[inline]
     #[must_use]
     pub fn load_payload(&self) -> u64 {
-        access!(self,
-            // SAFETY: a reference is aligned and valid, and all accesses to the 16 bytes take this form (INV-P-2).
-            assembly: |pair| unsafe { x86_64::load_payload(pair) },
-            portable: |cell| portable::load(cell).payload)
+        decided!(|access| access.load_payload(self))
     }
 
     /// The link. Acquire, like [`load_payload`](Self::load_payload).
@@ -113,10 +116,7 @@ impl AtomicPair {
     #[inline]
     #[must_use]
     pub fn load_link(&self) -> usize {
-        access!(self,
-            // SAFETY: a reference is aligned and valid, and all accesses to the 16 bytes take this form (INV-P-2).
-            assembly: |pair| unsafe { x86_64::load_link(pair) },
-            portable: |cell| portable::load(cell).link)
+        decided!(|access| access.load_link(self))
     }
 
     /// Both halves at one moment. SeqCst.
@@ -126,13 +126,7 @@ impl AtomicPair {
     #[inline]
     #[must_use]
     pub fn load(&self) -> Pair {
-        access!(self,
-            assembly: |pair| {
-                // SAFETY: aligned and valid as above; `detect::assembly` saw CMPXCHG16B.
-                let (payload, link) = unsafe { x86_64::load(pair) };
-                Pair { payload, link }
-            },
-            portable: |cell| portable::load(cell))
+        decided!(|access| access.load(self))
     }
 
     /// Stores the payload and leaves the link alone. Release.
@@ -143,10 +137,8 @@ impl AtomicPair {
     /// are bound to fail.)
     #[inline]
     pub unsafe fn store_payload(&self, payload: u64) {
-        access!(self,
-            // SAFETY: aligned and valid as above; the caller is the only writer.
-            assembly: |pair| unsafe { x86_64::store_payload(pair, payload) },
-            portable: |cell| portable::store(cell, |pair| pair.payload = payload));
+        // SAFETY: the caller is the only writer.
+        decided!(|access| unsafe { access.store_payload(self, payload) })
     }
 
     /// Stores the link and leaves the payload alone. Release.
@@ -155,10 +147,8 @@ impl AtomicPair {
     /// As for [`store_payload`](Self::store_payload).
     #[inline]
     pub unsafe fn store_link(&self, link: usize) {
-        access!(self,
-            // SAFETY: aligned and valid as above; the caller is the only writer.
-            assembly: |pair| unsafe { x86_64::store_link(pair, link) },
-            portable: |cell| portable::store(cell, |pair| pair.link = link));
+        // SAFETY: the caller is the only writer.
+        decided!(|access| unsafe { access.store_link(self, link) })
     }
 
     /// Sets the [`MARK`] in the link and returns the link as it was before. SeqCst.
@@ -167,22 +157,14 @@ impl AtomicPair {
     /// link. Where a caller breaks that, the returned link may be a later one.
     #[inline]
     pub fn mark(&self) -> usize {
-        access!(self,
-            // SAFETY: a reference is aligned and valid, and all accesses to the 16 bytes take this form (INV-P-2).
-            assembly: |pair| unsafe { x86_64::mark(pair) },
-            portable: |cell| portable::mark(cell))
+        decided!(|access| access.mark(self))
     }
 
     /// Replaces `current` by `new` if the pair equals it in both halves; says whether it did. SeqCst on success.
     #[inline]
     #[must_use]
     pub fn compare_exchange(&self, current: Pair, new: Pair) -> bool {
-        access!(self,
-            // SAFETY: aligned and valid as above; `detect::assembly` saw CMPXCHG16B.
-            assembly: |pair| unsafe {
-                x86_64::compare_exchange(pair, (current.payload, current.link), (new.payload, new.link))
-            },
-            portable: |cell| portable::compare_exchange(cell, current, new))
+        decided!(|access| access.compare_exchange(self, current, new))
     }
 }
 

@@ -6,6 +6,8 @@ use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
+use dcas_queue::LONGEST_BACKOFF;
+
 use super::runner::{Lane, Peer};
 use published::{Hook, Point, Published};
 
@@ -43,7 +45,7 @@ fn pause(pauses: u32) {
     }
 }
 
-/// One operation's back-off, with the numbers that `dcas-queue` uses.
+/// One operation's back-off, with the numbers that `dcas-queue` uses; they suit this algorithm as well.
 struct Backoff<'lane, C> {
     pauses: Cell<u32>,
     restarts: &'lane Cell<u64>,
@@ -51,8 +53,8 @@ struct Backoff<'lane, C> {
 }
 
 impl<'lane, C: AtCap> Backoff<'lane, C> {
-    const FIRST: u32 = 4;
-    const LAST: u32 = 1024;
+    const FIRST: u32 = 32;
+    const FACTOR: u32 = 4;
 
     #[inline]
     fn new(restarts: &'lane Cell<u64>) -> Self {
@@ -62,9 +64,9 @@ impl<'lane, C: AtCap> Backoff<'lane, C> {
     #[cold]
     fn wait(&self) {
         let pauses = self.pauses.get();
-        if pauses < Self::LAST {
+        if pauses < LONGEST_BACKOFF {
             pause(pauses);
-            self.pauses.set(pauses * 2);
+            self.pauses.set((pauses * Self::FACTOR).min(LONGEST_BACKOFF));
         } else {
             C::wait(pauses);
         }
