@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use gencount::Implementation;
 use pmap::mutation::{self, Mutation};
 use pmap::sim::CpuModel;
-use pmap::{Options as PmapOptions, PvLocking};
+use pmap::{Options as PmapOptions, PvLocking, TlbMethod};
 
 use crate::bench::{Bench, Mix};
 use crate::error::{EXIT_FAILED, EXIT_INPUT, EXIT_OK, Error};
@@ -68,6 +68,9 @@ struct Common {
     /// Run one CPU at a time, in an order that depends on the seed only.
     #[arg(long)]
     deterministic: bool,
+    /// How the pmap manages cached translations: no-pcid, pcid, invpcid, invlpgb [default: the best that the processor has].
+    #[arg(long, value_name = "NAME")]
+    tlb: Option<TlbMethod>,
     /// How pages share the locks of their lists of mappings.
     #[arg(long, value_enum, default_value = "hashed")]
     pv_locks: PvLocks,
@@ -219,7 +222,11 @@ impl Common {
             seed: self.seed,
             deterministic: self.deterministic,
             mutation: self.mutation,
-            pmap: PmapOptions { pv_locking: self.pv_locks.locking(), pv_chunk_limit: self.pv_chunks },
+            pmap: PmapOptions {
+                pv_locking: self.pv_locks.locking(),
+                pv_chunk_limit: self.pv_chunks,
+                tlb: self.tlb,
+            },
         }
     }
 

@@ -29,6 +29,8 @@ pub struct Report {
     pub cpus: usize,
     /// Processor that they are like.
     pub cpu_model: &'static str,
+    /// How the pmap manages cached translations.
+    pub tlb: &'static str,
     /// Implementation of delayed invalidation.
     pub di: &'static str,
     /// Events worked through, skipped ones included.
@@ -116,6 +118,7 @@ impl Report {
 
     /// Notes how many page-table pages the kernel alone has.
     pub(crate) fn note_start(&mut self, system: &System) {
+        self.tlb = system.tlb_choice().method.name();
         self.table_frames = system.statistics().pt_pages;
     }
 
@@ -180,6 +183,12 @@ impl Report {
             ("shootdowns", pmap.shootdowns),
             ("shootdown_ipis", pmap.shootdown_ipis),
             ("shootdowns_local_only", pmap.shootdowns_local_only),
+            ("shootdown_broadcasts", pmap.shootdown_broadcasts),
+            ("ipis_saved_lazy", pmap.ipis_saved_lazy),
+            ("ipis_saved_batching", pmap.ipis_saved_batching),
+            ("switches", pmap.switches),
+            ("switches_kept", pmap.switches_kept),
+            ("pcid_generations", pmap.pcid_generations),
             ("pages_reused", machine.pages_reused),
             ("tlb_hits", machine.tlb_hits),
             ("tlb_misses", machine.tlb_misses),
@@ -240,11 +249,12 @@ impl Report {
         let n = number;
         writeln!(
             out,
-            "{}: {} events on {} simulated CPUs ({}) in {:.2} s ({} per second), delayed invalidation {}",
+            "{}: {} events on {} simulated CPUs ({}, {}) in {:.2} s ({} per second), delayed invalidation {}",
             self.trace,
             n(self.events),
             self.cpus,
             self.cpu_model,
+            self.tlb,
             self.wall_seconds,
             n(self.ops_per_second),
             self.di
@@ -265,6 +275,20 @@ impl Report {
             (
                 c("shootdown_ipis"),
                 format!("shootdown interrupts; {} flushes needed none", c("shootdowns_local_only")),
+            ),
+            (
+                c("ipis_saved_batching"),
+                format!(
+                    "interrupts saved by flushing once for several pages, {} by lazy flushing",
+                    c("ipis_saved_lazy")
+                ),
+            ),
+            (
+                c("switches"),
+                format!(
+                    "switches between address spaces with PCIDs, {} kept translations",
+                    c("switches_kept")
+                ),
             ),
             (
                 c("di_blocks"),
@@ -345,6 +369,7 @@ pub fn combined(reports: &[Report]) -> Value {
         "trace": reports.iter().map(|r| r.trace.as_str()).collect::<Vec<_>>().join(","),
         "cpus": first.map_or(0, |r| r.cpus),
         "cpu_model": first.map_or("", |r| r.cpu_model),
+        "tlb": first.map_or("", |r| r.tlb),
         "di": first.map_or("", |r| r.di),
         "events": events,
         "skipped_events": sum(|r| r.skipped_events),

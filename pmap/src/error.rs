@@ -3,6 +3,7 @@
 use core::fmt;
 
 use crate::addr::VirtAddr;
+use crate::tlb::TlbMethod;
 
 macro_rules! errors {
     ($($(#[$doc:meta])* $name:ident => $text:literal;)*) => {$(
@@ -213,6 +214,8 @@ pub enum SystemError {
     BadKernelWindow,
     /// Another system uses the machine: a machine has one.
     MachineInUse,
+    /// The machine's processors cannot manage cached translations in the way that the options ask for.
+    TlbMethod(TlbMethod),
 }
 
 impl fmt::Display for SystemError {
@@ -224,6 +227,9 @@ impl fmt::Display for SystemError {
             Self::CpuCount(n) => write!(f, "a machine has 1 to {} CPUs, this one {n}", crate::MAX_CPUS),
             Self::BadMemory => f.write_str("memory ranges must be disjoint, ascending and not empty"),
             Self::BadStorage => f.write_str("the storage does not fit System::storage_layout"),
+            Self::TlbMethod(method) => {
+                write!(f, "the processors lack what the method {method} needs: choose another one, or none")
+            }
             Self::MachineInUse => {
                 f.write_str("another system uses the machine: drop it, or make another machine")
             }

@@ -9,12 +9,16 @@
 use core::sync::atomic::{Ordering, fence};
 
 use crate::addr::{Frame, PAGE_SIZE, VirtAddr, VirtRange};
+use crate::cpuset::{CpuId, CpuSet};
 use crate::entry::{ACCESSED, Entry};
 use crate::machine::{FrameUse, Guarantee, Machine};
 use crate::mutation::Mutation;
+use crate::pcid;
+use crate::pinned::Pinned;
 use crate::pmap::Core;
 use crate::shootdown::{Invalidation, Scope};
 use crate::system::System;
+use crate::tlb::{self, TlbMethod};
 
 /// Invalidations and page-table pages that wait for one flush of one address space.
 #[must_use = "what was gathered must be flushed before the pmap lock is released"]
@@ -23,18 +27,21 @@ pub(crate) struct Gather<'s, M: Machine> {
     core: &'s Core<M>,
     /// Lowest and highest page with a translation to invalidate.
     span: Option<(VirtAddr, VirtAddr)>,
+    /// Translations and tables that would each need a flush.
+    gathered: u64,
     tables: Option<Frame>,
 }
 
 impl<'s, M: Machine> Gather<'s, M> {
     pub(crate) fn new(system: &'s System<M>, core: &'s Core<M>) -> Self {
-        Self { system, core, span: None, tables: None }
+        Self { system, core, span: None, gathered: 0, tables: None }
     }
 
     /// Notes that the translation made from `old` at `va` is no longer valid. The processor sets the
     /// accessed bit before it caches a translation, so an entry without it needs nothing (H-12).
     pub(crate) fn add(&mut self, va: VirtAddr, old: Entry) {
         if old.has(ACCESSED) {
+            self.gathered += 1;
             self.span = Some(match self.span {
                 None => (va, va),
                 Some((low, high)) => (low.min(va), high.max(va)),
@@ -46,15 +53,8 @@ impl<'s, M: Machine> Gather<'s, M> {
     pub(crate) fn add_table(&mut self, table: Frame, va: VirtAddr) {
         // Paging-structure caches may hold the table even if no leaf was ever used (H-15). Invalidating
         // any page of the address space empties them.
-        let mutation = self.system.mutation();
-        if !mutation.is(Mutation::NoFlushOfTables) {
-            self.add(va, Entry(ACCESSED));
-        }
+        self.add(va, Entry(ACCESSED));
         if let Some(record) = self.system.page(table) {
-            if mutation.is(Mutation::FreeBeforeFlush) {
-                record.set_chain(None);
-                return Freed { tables: Some(table) }.give_back(self.system);
-            }
             record.set_chain(self.tables);
             self.tables = Some(table);
         }
@@ -69,13 +69,13 @@ impl<'s, M: Machine> Gather<'s, M> {
     /// empty afterwards; the frames come out.
     #[must_use = "the frames must be given back"]
     pub(crate) fn flush(&mut self) -> Freed {
-        if let Some((low, high)) = self.span.take()
-            && !self.system.mutation().is(Mutation::NoFlush)
-        {
+        if let Some((low, high)) = self.span.take() {
             let end = high.wrapping_add(PAGE_SIZE);
             let what = VirtRange::new(low, end)
                 .map_or(Invalidation::AddressSpace, |r| Invalidation::of_range(r, self.core.is_kernel()));
-            self.system.invalidate(self.core, what);
+            let interrupted = self.system.invalidate(self.core, what);
+            let saved = interrupted * (core::mem::take(&mut self.gathered) - 1);
+            self.system.count(|c| &c.ipis_saved_batching, saved);
         }
         Freed { tables: self.tables.take() }
     }
@@ -156,30 +156,61 @@ impl Freed {
 
 impl<M: Machine> System<M> {
     /// Has `what` of the address space invalidated wherever it is active, the current CPU included, and
-    /// waits until it is done. The pmap lock is held.
-    pub(crate) fn invalidate(&self, core: &Core<M>, what: Invalidation) {
+    /// waits until it is done. The pmap lock is held. Returns the number of CPUs that were interrupted.
+    pub(crate) fn invalidate(&self, core: &Core<M>, what: Invalidation) -> u64 {
         let machine = self.machine();
-        machine.without_preemption(|| {
-            // ORD: SeqCst; between the page-table stores and the load of the active set. Pairs with the
-            // SeqCst insertion in `activate`, which precedes the load of the root: either we see the
-            // CPU in the set, or its walks see our stores (H-17).
+        if self.mutation().is(Mutation::Unpinned) {
+            return self.invalidate_here(core, what, &Pinned::already(machine));
+        }
+        Pinned::run(machine, |here| self.invalidate_here(core, what, here))
+    }
+
+    fn invalidate_here(&self, core: &Core<M>, what: Invalidation, here: &Pinned) -> u64 {
+        let machine = self.machine();
+        let shootdowns = machine.shootdowns();
+        if core.is_kernel()
+            && shootdowns.method() == TlbMethod::Invlpgb
+            && let Some(most) = self.tlb_choice().features.invlpgb
+        {
+            // ORD: SeqCst; between the page-table stores and the instruction.
             fence(Ordering::SeqCst);
-            machine.point();
-            // ORD: SeqCst; the other half of the same pair.
-            let mut targets = core.active().load(Ordering::SeqCst);
-            let me = machine.current_cpu();
-            let local = targets.contains(me);
-            targets.remove(me);
-            let scope = if core.is_kernel() { Scope::Kernel } else { Scope::Root(core.root()) };
-            if targets.is_empty() {
-                self.count(|c| &c.shootdowns_local_only, 1);
-            } else {
-                self.count(|c| &c.shootdowns, 1);
-                self.count(|c| &c.shootdown_ipis, targets.len() as u64);
-                self.mutation().forget_shootdown(&mut targets);
-            }
-            machine.shootdowns().invalidate(machine, scope, what, &targets, local);
-        });
+            let range = if let Invalidation::Range(range) = what { Some(range) } else { None };
+            tlb::broadcast(machine, range, most, !self.mutation().is(Mutation::NoTlbsync));
+            self.count(|c| &c.shootdown_broadcasts, 1);
+            return 0;
+        }
+        let me = here.cpu();
+        let is_current = shootdowns.current(here).is_some_and(|cr3| cr3.root == core.root());
+        // What the kernel's PCID holds besides global translations is nobody's.
+        let tags = if core.is_kernel() || !shootdowns.method().has_pcids() { &[] } else { core.tags() };
+        let mut lost = CpuSet::EMPTY;
+        let mut targets = pcid::revoke(
+            tags,
+            is_current.then_some(me.index()),
+            self.mutation(),
+            |cpu| CpuId::new(cpu).into_iter().for_each(|cpu| lost.insert(cpu)),
+            || {
+                machine.point();
+                // ORD: SeqCst; after the fence in `revoke`. Pairs with the insertion in `switch_to`, which precedes the load
+                // of the root: either we see the CPU in the set, or its walks see our stores (H-17).
+                core.active().load(Ordering::SeqCst)
+            },
+        );
+        let local = targets.contains(me);
+        targets.remove(me);
+        let lazy = lost.iter().filter(|cpu| *cpu != me && !targets.contains(*cpu)).count() as u64;
+        self.count(|c| &c.ipis_saved_lazy, lazy);
+        let scope = if core.is_kernel() { Scope::Kernel } else { Scope::Root(core.root()) };
+        let sent = targets.len() as u64;
+        if sent == 0 {
+            self.count(|c| &c.shootdowns_local_only, 1);
+        } else {
+            self.count(|c| &c.shootdowns, 1);
+            self.count(|c| &c.shootdown_ipis, sent);
+            self.mutation().forget_shootdown(&mut targets);
+        }
+        shootdowns.invalidate(machine, here, scope, what, &targets, local);
+        sent
     }
 
     /// States a guarantee about a range of an address space, whose pmap lock is held.

@@ -35,7 +35,10 @@ mod machine;
 pub mod mutation;
 mod ops;
 mod options;
+mod pcid;
+mod pinned;
 mod pmap;
+mod primitive;
 mod protection;
 mod pv;
 mod record;
@@ -45,6 +48,7 @@ pub mod sim;
 mod stats;
 mod system;
 mod table;
+mod tlb;
 mod translation;
 
 pub use addr::{
@@ -65,4 +69,5 @@ pub use pv::PvLocking;
 pub use record::{HoldsRefused, PageRecord};
 pub use stats::Statistics;
 pub use system::System;
+pub use tlb::{TlbChoice, TlbMethod, UnknownTlbMethod};
 pub use translation::{Cr3, Invlpgb, Invpcid, Pcid, Stride, TlbFeatures};

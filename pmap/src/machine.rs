@@ -93,7 +93,7 @@ pub enum Guarantee {
 ///   [`without_interrupts`](Self::without_interrupts), and no two CPUs share an identifier.
 pub unsafe trait Machine: Sized + Sync {
     /// Mutual exclusion for the pmap lock and the PV-chunk-list lock. A thread that waits for it must
-    /// serve shootdowns meanwhile (with interrupts enabled it does so by itself).
+    /// serve shootdowns meanwhile: with interrupts enabled it does so by itself, otherwise it calls [`Shootdowns::serve`].
     type RawMutex: lock_api::RawMutex + Send + Sync;
     /// Reader-writer lock for the PV lists; the same rule for waiters.
     type RawRwLock: lock_api::RawRwLock + Send + Sync;
@@ -167,7 +167,15 @@ pub unsafe trait Machine: Sized + Sync {
     /// Runs `f` on one CPU without switching to another thread; interrupts are still taken.
     fn without_preemption<R>(&self, f: impl FnOnce() -> R) -> R;
 
-    /// Runs `f` with interrupts of the current CPU disabled. `f` is short and waits for nothing.
+    /// Whether the calling thread is kept on its CPU: inside [`without_preemption`](Self::without_preemption) or
+    /// [`without_interrupts`](Self::without_interrupts), or in an interrupt handler. For debug assertions only; true where
+    /// it cannot be told.
+    #[inline(always)]
+    fn is_pinned(&self) -> bool {
+        true
+    }
+
+    /// Runs `f` with interrupts of the current CPU disabled. Who must wait inside calls [`Shootdowns::serve`] over and over.
     fn without_interrupts<R>(&self, f: impl FnOnce() -> R) -> R;
 
     /// The machine's shootdown requests: one per machine, shared by all its CPUs.

@@ -30,52 +30,8 @@ macro_rules! mutations {
 mutations! {
     /// `remove_all` and `remove_write` do not wait for other threads' delayed invalidations.
     NoDiWait = "no-di-wait",
-    /// `remove_all` does not wait if the PV list is empty on arrival (H-28).
-    NoWaitIfEmpty = "no-wait-if-empty",
-    /// `remove_write` does not wait if the page is not marked writeable on arrival (H-28).
-    NoWaitIfReadOnly = "no-wait-if-read-only",
-    /// `remove` does not mark the pages whose PV entries it unlinks (H-76).
-    NoMark = "no-mark",
     /// Every 16th shootdown forgets one of its targets.
     ForgetShootdown = "forget-shootdown",
-    /// Operations over ranges do not flush at all.
-    NoFlush = "no-flush",
-    /// `protect` and `advise` release the pmap lock before they flush.
-    FlushAfterUnlock = "flush-after-unlock",
-    /// `enter` replaces a frame without a flush in between (H-11).
-    NoBreak = "no-break",
-    /// `enter` does not flush when a dirty bit or the right to execute goes (H-12).
-    NoFlushOfLostRights = "no-flush-of-lost-rights",
-    /// `clear_modify` does not flush.
-    NoFlushOfClean = "no-flush-of-clean",
-    /// `ts_referenced` does not flush.
-    NoFlushOfUnaccessed = "no-flush-of-unaccessed",
-    /// `qenter` does not flush what it replaces, nor `qremove` what it removes.
-    NoFlushOfKernel = "no-flush-of-kernel",
-    /// Page-table pages are freed before the flush (H-16).
-    FreeBeforeFlush = "free-before-flush",
-    /// A table that goes is not flushed unless one of its leaves must be (H-15).
-    NoFlushOfTables = "no-flush-of-tables",
-    /// `unwire` clears its bit by a load and a store (H-13).
-    PlainUnwire = "plain-unwire",
-    /// Dirty bits of removed entries are forgotten.
-    ForgetDirty = "forget-dirty",
-    /// Accessed bits of removed entries are forgotten (H-86).
-    ForgetReferenced = "forget-referenced",
-    /// Pages are not marked writeable when they get a writable mapping (H-71).
-    NoWriteableMark = "no-writeable-mark",
-    /// Questions about an address do not look whether its entry is valid (H-52).
-    TrustInvalid = "trust-invalid",
-    /// `copy_from` copies entries as they are (H-59).
-    CopyAsIs = "copy-as-is",
-    /// `extract_and_hold` takes a hold although holds are refused.
-    HoldAnyway = "hold-anyway",
-    /// Frames that are out of use are used (H-41).
-    UseRetired = "use-retired",
-    /// `remove_pages` takes wired mappings, too.
-    RemoveWiredPages = "remove-wired-pages",
-    /// `remove_pages` does not look whether the address space is active elsewhere (H-39).
-    RemovePagesAnywhere = "remove-pages-anywhere",
     /// Reclaiming works without a section of delayed invalidation, so that pages are not marked.
     ReclaimUnmarked = "reclaim-unmarked",
     /// Reclaiming takes wired mappings, too.
@@ -84,6 +40,31 @@ mutations! {
     ReclaimOwnReserve = "reclaim-own-reserve",
     /// A reservation does not count again after reclaiming (H-5).
     NoRecount = "no-recount",
+    /// Invalidations leave the PCIDs of CPUs that are not interrupted good.
+    NoRevocation = "no-revocation",
+    /// A PCID that is handed out is loaded with what is cached under it.
+    ReusedPcid = "reused-pcid",
+    /// The generation of a CPU's PCIDs wraps around to 0, which stands for "none" (H-77).
+    GenerationZero = "generation-zero",
+    /// An activation looks at its PCID before it joins the active set (H-17).
+    TagBeforeActive = "tag-before-active",
+    /// Neither activation nor invalidation has its fence (H-17). The software machine gives atomics a total order and so cannot
+    /// see it; the loom test does.
+    NoActivationFence = "no-activation-fence",
+    /// Address spaces are switched with interrupts enabled (H-18).
+    InterruptsInSwitch = "interrupts-in-switch",
+    /// Invalidations do not keep the thread on its CPU (H-19).
+    Unpinned = "unpinned",
+    /// INVLPG is trusted with global translations even where it misses them (H-20).
+    TrustInvlpg = "trust-invlpg",
+    /// Who waits with interrupts disabled, for a lock or for acknowledgements, serves no requests (H-22).
+    DeafWaiter = "deaf-waiter",
+    /// A request is acknowledged before it is done (H-23).
+    AcknowledgeFirst = "acknowledge-first",
+    /// A CPU that comes back into service keeps its translations (H-79).
+    NoFlushOnStart = "no-flush-on-start",
+    /// INVLPGB without TLBSYNC (H-80).
+    NoTlbsync = "no-tlbsync",
 }
 
 impl core::fmt::Display for Mutation {

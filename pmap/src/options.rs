@@ -1,6 +1,7 @@
 //! What an embedder chooses when it sets a system up.
 
 use crate::pv::PvLocking;
+use crate::tlb::TlbMethod;
 
 /// Choices for a [`System`](crate::System).
 ///
@@ -16,4 +17,6 @@ pub struct Options {
     /// Most pages that may hold PV entries, 168 each; no limit by default. At the limit, as without memory, mappings are
     /// taken away from whoever has the oldest.
     pub pv_chunk_limit: Option<u64>,
+    /// How cached translations are managed; by default with the best of what the machine's processors have.
+    pub tlb: Option<TlbMethod>,
 }

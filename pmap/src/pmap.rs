@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use lock_api::{Mutex, MutexGuard};
 
 use crate::addr::{Frame, PAGE_SIZE, VirtRange};
-use crate::cpuset::AtomicCpuSet;
+use crate::cpuset::{AtomicCpuSet, MAX_CPUS};
 use crate::error::Shortage;
 use crate::machine::Machine;
 use crate::pv::{ChunkHeader, ChunkList};
@@ -39,16 +39,33 @@ pub(crate) struct Core<M: Machine> {
     /// Places on the list of chunks that this address space is looking through while it reclaims. They lie here
     /// because cores never go away.
     markers: [ChunkHeader; 2],
+    /// Its PCID on each CPU, see `pcid`. In the same page.
+    tags: Tags,
     /// Next core of the arena's list of free ones, then of all.
     next_free: AtomicPtr<Core<M>>,
     next: AtomicPtr<Core<M>>,
 }
 
-impl<M: Machine> Core<M> {
-    const FITS: () =
-        assert!(size_of::<Self>() <= PAGE_SIZE as usize && align_of::<Self>() <= PAGE_SIZE as usize);
+/// The tags that lie behind a core in its page.
+struct Tags(NonNull<[AtomicU64]>);
 
-    fn new() -> Self {
+// SAFETY: the tags are atomics in memory that never goes away.
+unsafe impl Send for Tags {}
+// SAFETY: as above.
+unsafe impl Sync for Tags {}
+
+impl<M: Machine> Core<M> {
+    const FITS: () = assert!(
+        Self::stride(MAX_CPUS) <= PAGE_SIZE as usize && align_of::<Self>() <= PAGE_SIZE as usize,
+        "a page holds a core with a tag for every CPU"
+    );
+
+    /// Bytes from one core of a page to the next: the core, and a tag for each CPU.
+    const fn stride(cpus: usize) -> usize {
+        (size_of::<Self>() + cpus * size_of::<AtomicU64>()).next_multiple_of(align_of::<Self>())
+    }
+
+    fn new(tags: Tags) -> Self {
         Self {
             lock: Mutex::new(State::default()),
             active: AtomicCpuSet::new(),
@@ -57,6 +74,7 @@ impl<M: Machine> Core<M> {
             live: AtomicBool::new(false),
             kernel: AtomicBool::new(false),
             markers: [ChunkHeader::marker(), ChunkHeader::marker()],
+            tags,
             next_free: AtomicPtr::new(null_mut()),
             next: AtomicPtr::new(null_mut()),
         }
@@ -72,6 +90,12 @@ impl<M: Machine> Core<M> {
 
     pub(crate) fn active(&self) -> &AtomicCpuSet {
         &self.active
+    }
+
+    /// Its PCID on each CPU.
+    pub(crate) fn tags(&self) -> &[AtomicU64] {
+        // SAFETY: made with the core, initialised, and as type-stable as that (INV-P-1).
+        unsafe { self.tags.0.as_ref() }
     }
 
     pub(crate) fn root(&self) -> Frame {
@@ -114,6 +138,7 @@ impl<M: Machine> Core<M> {
 /// Where cores come from.
 pub(crate) struct Arena<M: Machine> {
     lists: Mutex<M::RawMutex, Lists<M>>,
+    cpus: usize,
 }
 
 struct Lists<M: Machine> {
@@ -125,8 +150,8 @@ struct Lists<M: Machine> {
 unsafe impl<M: Machine> Send for Lists<M> {}
 
 impl<M: Machine> Arena<M> {
-    pub(crate) fn new() -> Self {
-        Self { lists: Mutex::new(Lists { free: None, all: None }) }
+    pub(crate) fn new(cpus: usize) -> Self {
+        Self { lists: Mutex::new(Lists { free: None, all: None }), cpus }
     }
 
     /// A core with this root, live, with `resident` pages counted already. `page` gives a fresh page that never
@@ -141,13 +166,15 @@ impl<M: Machine> Arena<M> {
         let mut lists = self.lists.lock();
         let core = match lists.free {
             Some(core) => core,
-            None => lists.carve(page().ok_or(Shortage)?),
+            None => lists.carve(page().ok_or(Shortage)?, self.cpus),
         };
         // SAFETY: INV-P-1.
         let it = unsafe { core.as_ref() };
         // ORD: Relaxed; the free list is protected by the arena's lock.
         lists.free = NonNull::new(it.next_free.load(Ordering::Relaxed));
         it.root.store(root.0, Ordering::Relaxed); // ORD: published by `live`
+        // What CPUs have cached under the PCIDs of the core's last owner must not become this one's.
+        it.tags().iter().for_each(|tag| tag.store(0, Ordering::Relaxed)); // ORD: published by `live`
         it.resident.store(resident, Ordering::Relaxed); // ORD: published by `live`
         it.kernel.store(kernel, Ordering::Relaxed); // ORD: published by `live`
         // ORD: Release pairs with `is_live`.
@@ -187,16 +214,20 @@ impl<M: Machine> Arena<M> {
 
 impl<M: Machine> Lists<M> {
     /// Makes cores of a whole page, all of which go on both lists; returns the head of the free ones.
-    fn carve(&mut self, page: NonNull<u8>) -> NonNull<Core<M>> {
+    fn carve(&mut self, page: NonNull<u8>, cpus: usize) -> NonNull<Core<M>> {
         const { Core::<M>::FITS };
-        let first = page.cast::<Core<M>>();
-        let per_page = PAGE_SIZE as usize / size_of::<Core<M>>();
+        let stride = Core::<M>::stride(cpus);
+        let per_page = PAGE_SIZE as usize / stride;
         for i in 0..per_page {
             // SAFETY: the page is a fresh frame that nobody else uses, page aligned, and holds `per_page`
-            // cores; it is never given back (INV-P-1).
+            // cores with their tags, `stride` bytes each, which is a multiple of the core's alignment; it is never given back
+            // (INV-P-1). Tags are initialised before the core that shows them; their place behind the core is aligned, since a
+            // core contains an AtomicU64 and its size is a multiple of that one's alignment.
             let core = unsafe {
-                let place = first.add(i);
-                place.write(Core::new());
+                let place = page.add(i * stride).cast::<Core<M>>();
+                let tags = place.add(1).cast::<AtomicU64>();
+                (0..cpus).for_each(|cpu| tags.add(cpu).write(AtomicU64::new(0)));
+                place.write(Core::new(Tags(NonNull::slice_from_raw_parts(tags, cpus))));
                 place.as_ref()
             };
             // ORD: Relaxed, both; published by the arena's lock.
@@ -205,7 +236,7 @@ impl<M: Machine> Lists<M> {
             self.free = Some(NonNull::from(core));
             self.all = self.free;
         }
-        self.free.unwrap_or(first)
+        self.free.unwrap_or(page.cast())
     }
 }
 

@@ -13,13 +13,16 @@
 //! each other both proceed; and every lock that is held across a shootdown is one whose waiters
 //! serve, which [`Machine`] demands of its lock types.
 
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 
 use crate::addr::{Frame, PAGE_SHIFT, VirtAddr, VirtRange};
-use crate::cpuset::{AtomicCpuSet, CpuId, CpuSet, MAX_CPUS};
+use crate::cpuset::{AtomicCpuSet, CpuSet, MAX_CPUS};
 use crate::machine::Machine;
+use crate::mutation::{Mutation, Switch};
+use crate::pinned::Pinned;
+use crate::tlb::{Instructions, TlbMethod};
 use crate::translation::Cr3;
 
 /// Above this many pages one full invalidation is cheaper than one per page. Linux uses 33, from
@@ -45,22 +48,6 @@ impl Invalidation {
             (true, _) => Self::Range(range),
             (false, false) => Self::AddressSpace,
             (false, true) => Self::Everything,
-        }
-    }
-
-    /// Does it on the current CPU, whose CR3 holds `current`.
-    fn perform<M: Machine>(self, machine: &M, kernel: bool, current: Option<Cr3>) {
-        match self {
-            // Kernel translations are global (H-20).
-            Self::Range(_) if kernel && machine.invlpg_misses_globals() => machine.invalidate_everything(),
-            Self::Range(range) => range.iter().for_each(|va| machine.invalidate_page(va)),
-            Self::AddressSpace => {
-                if let Some(cr3) = current {
-                    // SAFETY: the root that is loaded already.
-                    unsafe { machine.load_cr3(cr3) }
-                }
-            }
-            Self::Everything => machine.invalidate_everything(),
         }
     }
 
@@ -129,6 +116,9 @@ pub struct Shootdowns {
     cpus: [Cpu; MAX_CPUS],
     /// A system uses the machine.
     claimed: AtomicBool,
+    /// Code of that system's [`TlbMethod`].
+    method: AtomicU8,
+    mutation: Switch,
 }
 
 impl core::fmt::Debug for Shootdowns {
@@ -155,13 +145,32 @@ impl Shootdowns {
                 }
             }; MAX_CPUS],
             claimed: AtomicBool::new(false),
+            method: AtomicU8::new(0),
+            mutation: Switch::new(),
         }
     }
 
-    /// Takes the machine for a system; false if another one has it.
-    pub(crate) fn claim(&self) -> bool {
+    /// Takes the machine for a system that manages cached translations by `method`; false if another one has it.
+    pub(crate) fn claim(&self, method: TlbMethod) -> bool {
         // ORD: AcqRel pairs with `release`: what the last system did to the machine is over.
-        !self.claimed.swap(true, Ordering::AcqRel)
+        let free = !self.claimed.swap(true, Ordering::AcqRel);
+        if free {
+            // ORD: Relaxed; the system reaches other CPUs by means of its owner's, and their requests after it.
+            self.method.store(method.code(), Ordering::Relaxed);
+        }
+        free
+    }
+
+    /// How cached translations are managed.
+    pub(crate) fn method(&self) -> TlbMethod {
+        // ORD: Relaxed; as in `claim`.
+        TlbMethod::from_code(self.method.load(Ordering::Relaxed))
+    }
+
+    /// What is switched off on this machine.
+    #[cfg_attr(not(any(feature = "mutations", feature = "sim")), expect(dead_code, reason = "nobody asks"))]
+    pub(crate) fn mutation(&self) -> &Switch {
+        &self.mutation
     }
 
     /// Ends a claim.
@@ -170,20 +179,38 @@ impl Shootdowns {
         self.claimed.store(false, Ordering::Release);
     }
 
-    /// CR3 as it was loaded on `cpu`, the current CPU, without the no-flush bit. With preemption disabled: on another CPU the
-    /// same address space has another PCID (H-19).
-    pub(crate) fn current(&self, cpu: CpuId) -> Option<Cr3> {
+    /// CR3 as it was loaded on the current CPU, without the no-flush bit. On another CPU the same address space has another
+    /// PCID (H-19).
+    pub(crate) fn current(&self, here: &Pinned) -> Option<Cr3> {
         // ORD: Relaxed; the CPU reads its own word.
-        let bits = self.cpus[cpu.index()].current.load(Ordering::Relaxed);
+        let bits = self.cpus[here.cpu().index()].current.load(Ordering::Relaxed);
         (bits != NOTHING).then_some(Cr3::from_bits(bits))
     }
 
     /// Records what was loaded on the current CPU. With interrupts disabled, together with the
     /// load: a request served between the two would look at the wrong address space (H-18).
-    pub(crate) fn set_current(&self, cpu: CpuId, cr3: Cr3) {
+    pub(crate) fn set_current(&self, here: &Pinned, cr3: Cr3) {
         let bits = Cr3 { no_flush: false, ..cr3 }.bits();
         // ORD: Relaxed; only this CPU decides by it.
-        self.cpus[cpu.index()].current.store(bits, Ordering::Relaxed);
+        self.cpus[here.cpu().index()].current.store(bits, Ordering::Relaxed);
+    }
+
+    /// Does `what` on the current CPU. Its own address space must be concerned.
+    fn perform<M: Machine>(&self, machine: &M, here: &Pinned, kernel: bool, what: Invalidation) {
+        let instructions = Instructions::<M>::of(self.method());
+        // Kernel translations are global; INVLPG may miss them (H-20).
+        let missed = kernel && machine.invlpg_misses_globals() && !self.mutation.is(Mutation::TrustInvlpg);
+        match what {
+            Invalidation::Range(range) if !missed => {
+                range.iter().for_each(|va| machine.invalidate_page(va));
+            }
+            Invalidation::Range(_) | Invalidation::Everything => (instructions.everything)(machine),
+            Invalidation::AddressSpace => {
+                if let Some(cr3) = self.current(here) {
+                    (instructions.address_space)(machine, cr3);
+                }
+            }
+        }
     }
 
     /// Serves every request that has reached the current CPU. To be called by the handler of the
@@ -196,7 +223,8 @@ impl Shootdowns {
     }
 
     fn serve_on<M: Machine>(&self, machine: &M) -> bool {
-        let me = machine.current_cpu();
+        let here = Pinned::already(machine);
+        let me = here.cpu();
         // ORD: Acquire pairs with the initiator's Release insertion: its request is visible, and so are
         // the page-table stores before it.
         let initiators = self.cpus[me.index()].incoming.take(Ordering::Acquire);
@@ -209,34 +237,47 @@ impl Shootdowns {
                 slot.request.what.load(Ordering::Relaxed),  // ORD: as scope
                 slot.request.pages.load(Ordering::Relaxed), // ORD: as scope
             );
-            let current = self.current(me);
-            if scope == KERNEL_SCOPE || current.is_some_and(|cr3| scope == cr3.root.0) {
-                what.perform(machine, scope == KERNEL_SCOPE, current);
+            let acknowledge = || {
+                // ORD: Release pairs with the initiator's Acquire load of its pending set: our invalidation,
+                // and every access made through the old translation, happen before it goes on.
+                if slot.pending.remove(me, Ordering::Release) {
+                    machine.wake(initiator);
+                }
+            };
+            if self.mutation.is(Mutation::AcknowledgeFirst) {
+                acknowledge();
+                machine.point();
             }
-            // ORD: Release pairs with the initiator's Acquire load of its pending set: our invalidation,
-            // and every access made through the old translation, happen before it goes on.
-            if slot.pending.remove(me, Ordering::Release) {
-                machine.wake(initiator);
+            let kernel = scope == KERNEL_SCOPE;
+            if kernel || self.current(&here).is_some_and(|cr3| scope == cr3.root.0) {
+                self.perform(machine, &here, kernel, what);
+            }
+            if !self.mutation.is(Mutation::AcknowledgeFirst) {
+                acknowledge();
             }
         }
         !initiators.is_empty()
     }
 
     /// Has `what` done on every CPU in `targets` and, if `local`, on the current one; returns when all have.
-    /// The current CPU must not be in `targets`. Call with preemption disabled and interrupts enabled.
+    /// The current CPU must not be in `targets`.
+    ///
+    /// Interrupts may be enabled or not: who waits here serves requests itself (H-22).
     pub(crate) fn invalidate<M: Machine>(
         &self,
         machine: &M,
+        here: &Pinned,
         scope: Scope,
         what: Invalidation,
         targets: &CpuSet,
         local: bool,
     ) {
-        let me = machine.current_cpu();
+        let me = here.cpu();
         debug_assert!(!targets.contains(me), "the current CPU is invalidated locally");
+        let kernel = scope == Scope::Kernel;
         if targets.is_empty() {
             if local {
-                what.perform(machine, scope == Scope::Kernel, self.current(me));
+                self.perform(machine, here, kernel, what);
             }
             return;
         }
@@ -253,12 +294,13 @@ impl Shootdowns {
             self.cpus[target.index()].incoming.insert(me, Ordering::Release);
         }
         machine.send_shootdown(targets);
+        // While the others work.
         if local {
-            what.perform(machine, scope == Scope::Kernel, self.current(me));
+            self.perform(machine, here, kernel, what);
         }
         // ORD: Acquire pairs with the Release removal in `serve`.
         while !slot.pending.load(Ordering::Acquire).is_empty() {
-            if !self.serve_on(machine) {
+            if self.mutation.is(Mutation::DeafWaiter) || !self.serve_on(machine) {
                 machine.relax();
             }
         }

@@ -34,7 +34,9 @@ counters! {
     pt_pages_allocated, pt_pages_freed, kernel_pt_pages,
     pv_reclaims, pv_reclaims_in_vain, pv_reclaim_waits, pv_reclaimed, pv_chunks_taken,
     pt_pages_recycled,
-    shootdowns, shootdown_ipis, shootdowns_local_only,
+    shootdowns, shootdown_ipis, shootdowns_local_only, shootdown_broadcasts,
+    ipis_saved_lazy, ipis_saved_batching,
+    switches, switches_kept, pcid_generations,
     reversals, reversal_restarts,
 }
 
@@ -99,6 +101,20 @@ pub struct Statistics {
     pub shootdown_ipis: u64,
     /// Invalidations that concerned no other CPU.
     pub shootdowns_local_only: u64,
+    /// Invalidations of kernel translations done by INVLPGB, without interrupts.
+    pub shootdown_broadcasts: u64,
+    /// Interrupts that were not sent because the CPU, which had translations of the address space under a PCID, did not run
+    /// it: it will flush when it runs it next.
+    pub ipis_saved_lazy: u64,
+    /// Interrupts that were not sent because an operation flushed once for several translations: for each of these beyond
+    /// the first, the number of CPUs that were interrupted.
+    pub ipis_saved_batching: u64,
+    /// Activations of another user address space than the current one.
+    pub switches: u64,
+    /// Those of them that kept what the CPU had cached of it.
+    pub switches_kept: u64,
+    /// Times that a CPU had handed out all PCIDs and began anew.
+    pub pcid_generations: u64,
     /// Times that a pmap lock was wanted with a PV-list lock held and was not free.
     pub reversals: u64,
     /// Times that the PV list had changed after such a reversal.
@@ -147,6 +163,12 @@ pub(crate) fn sum<'a>(cpus: impl Iterator<Item = &'a Counters>, rare: &RareCount
         shootdowns: s.shootdowns,
         shootdown_ipis: s.shootdown_ipis,
         shootdowns_local_only: s.shootdowns_local_only,
+        shootdown_broadcasts: s.shootdown_broadcasts,
+        ipis_saved_lazy: s.ipis_saved_lazy,
+        ipis_saved_batching: s.ipis_saved_batching,
+        switches: s.switches,
+        switches_kept: s.switches_kept,
+        pcid_generations: s.pcid_generations,
         reversals: s.reversals,
         reversal_restarts: s.reversal_restarts,
     }

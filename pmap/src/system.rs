@@ -10,12 +10,14 @@ use crate::addr::{Frame, USER_END, VirtAddr};
 use crate::cpuset::MAX_CPUS;
 use crate::error::{Shortage, SystemError};
 use crate::machine::{FrameUse, Machine};
-use crate::mutation::{Mutation, Switch};
+use crate::mutation::Switch;
 use crate::options::Options;
+use crate::pcid::Allocator;
 use crate::pmap::{Arena, Core, Pmap};
 use crate::pv::{Bucket, Budget, Domains, PvLocks};
 use crate::record::{PageRecord, Records};
 use crate::stats::{self, Counters, RareCounters, Statistics};
+use crate::tlb::TlbChoice;
 
 /// First PML4 slot of the kernel half.
 pub(crate) const KERNEL_SLOT: usize = 256;
@@ -25,6 +27,7 @@ pub(crate) struct PerCpu<M: Machine> {
     counters: Counters,
     /// The address space that is current on this CPU; only the CPU itself looks.
     pub(crate) current: AtomicPtr<Core<M>>,
+    pub(crate) pcids: Allocator,
 }
 
 /// The pmap of one machine: page records, PV-list locks, the kernel's page tables, and the address
@@ -43,6 +46,7 @@ pub struct System<M: Machine> {
     arena: Arena<M>,
     kernel: NonNull<Core<M>>,
     mutation: Switch,
+    tlb: TlbChoice,
     rare: RareCounters,
     #[cfg(feature = "std")]
     owned_storage: Option<(NonNull<u8>, Layout)>,
@@ -129,7 +133,11 @@ impl<M: Machine> System<M> {
         }
         let per_cpu = base.cast::<CachePadded<PerCpu<M>>>();
         for cpu in 0..machine.cpu_count() {
-            let new = PerCpu { counters: Counters::default(), current: AtomicPtr::new(null_mut()) };
+            let new = PerCpu {
+                counters: Counters::default(),
+                current: AtomicPtr::new(null_mut()),
+                pcids: Allocator::new(),
+            };
             // SAFETY: the storage begins with an array of cpu_count() of these, by `layouts`.
             unsafe { per_cpu.add(cpu).write(CachePadded::new(new)) };
         }
@@ -139,7 +147,8 @@ impl<M: Machine> System<M> {
         let locks = options.pv_locking.locks(machine.memory());
         // SAFETY: an array of that many locks begins at this offset, by `layouts`; the rest is the caller's promise.
         let pv_locks = unsafe { PvLocks::lay_out(locks, base.add(pv_locks_at).cast()) };
-        if !machine.shootdowns().claim() {
+        let tlb = TlbChoice::decide(machine.tlb_features(), options.tlb)?;
+        if !machine.shootdowns().claim(tlb.method) {
             return Err(SystemError::MachineInUse);
         }
         let mut system = Self {
@@ -148,7 +157,8 @@ impl<M: Machine> System<M> {
             pv_locks,
             chunks_by_age: Domains::new(),
             chunk_budget: Budget::new(options.pv_chunk_limit),
-            arena: Arena::new(),
+            arena: Arena::new(machine.cpu_count()),
+            tlb,
             kernel: NonNull::dangling(),
             mutation: Switch::new(),
             rare: RareCounters::default(),
@@ -255,6 +265,20 @@ impl<M: Machine> System<M> {
     #[cfg(feature = "mutations")]
     pub fn set_mutation(&self, mutation: Option<crate::mutation::Mutation>) {
         self.mutation.set(mutation);
+        self.machine.shootdowns().mutation().set(mutation);
+    }
+
+    /// Lets every CPU go on as if it had handed out its PCIDs often: in this generation. For tests of what
+    /// happens once in 2^32 generations; before the CPUs start.
+    #[cfg(feature = "mutations")]
+    pub fn set_pcid_generation(&self, generation: u32) {
+        self.per_cpu().iter().for_each(|cpu| cpu.pcids.set_generation(generation));
+    }
+
+    /// How cached translations are managed, and why so.
+    #[must_use]
+    pub fn tlb_choice(&self) -> TlbChoice {
+        self.tlb
     }
 
     pub(crate) fn per_cpu(&self) -> &[CachePadded<PerCpu<M>>] {
@@ -316,7 +340,7 @@ impl<M: Machine> System<M> {
         self.arena.free(core);
         self.count(|c| &c.pt_pages_freed, 1);
         // SAFETY: allocated by `create` for this purpose; every CPU that had it loaded has loaded another
-        // root since, which empties its TLB and paging-structure caches of this one.
+        // root since, and what is cached under its PCIDs is never used again: its tags die with it (INV-C-1).
         unsafe { self.free_frame(root, FrameUse::PageTable) };
     }
 
@@ -329,7 +353,7 @@ impl<M: Machine> System<M> {
             };
             let Some(record) = self.page(frame) else { return Some(frame) };
             // A frame that must never be used stays allocated, which is the best place for it (H-41).
-            if !record.is_retired() || self.mutation().is(Mutation::UseRetired) {
+            if !record.is_retired() {
                 record.set_internal(true);
                 return Some(frame);
             }

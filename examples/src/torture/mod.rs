@@ -132,6 +132,9 @@ fn command(choices: &Choices, steps: u64) -> String {
     if let Some(mutation) = choices.mutation {
         command += &format!(" --mutation {mutation}");
     }
+    if let Some(tlb) = choices.pmap.tlb {
+        command += &format!(" --tlb {tlb}");
+    }
     if choices.pmap.pv_locking != PvLocking::default() {
         command += &format!(" --pv-locks {}", choices.pmap.pv_locking);
     }

@@ -2,13 +2,16 @@
 //!
 //! A CPU names itself in the new address space's active set before it loads the root, and takes itself
 //! out of the old one's after that, never in the other order: an initiator that misses the CPU in the set
-//! did its page-table stores before the load, which empties the TLB (H-17). A CPU that is not in the set
-//! is not interrupted.
+//! did its page-table stores before the load (H-17). A CPU that is not in the set is not interrupted. With PCIDs it may keep
+//! translations; `pcid` tells whether it may use them when it comes back.
 
 use core::ptr::{from_ref, null_mut};
 use core::sync::atomic::{Ordering, fence};
 
 use crate::machine::Machine;
+use crate::mutation::Mutation;
+use crate::pcid;
+use crate::pinned::Pinned;
 use crate::pmap::{Core, Pmap};
 use crate::shootdown::Shootdowns;
 use crate::system::System;
@@ -24,8 +27,8 @@ impl<M: Machine> Pmap<'_, M> {
     #[must_use]
     pub fn is_current(&self) -> bool {
         let machine = self.system().machine();
-        machine.without_preemption(|| {
-            machine.shootdowns().current(machine.current_cpu()).is_some_and(|cr3| cr3.root == self.root())
+        Pinned::run(machine, |here| {
+            machine.shootdowns().current(here).is_some_and(|cr3| cr3.root == self.root())
         })
     }
 }
@@ -64,38 +67,76 @@ impl<M: Machine> System<M> {
 
     fn switch_to(&self, new: &Core<M>) {
         let machine = self.machine();
+        if self.mutation().is(Mutation::InterruptsInSwitch) {
+            return Pinned::run(machine, |here| self.switch_here(new, here));
+        }
         // No request may be served between the load of the root and the note of it (H-18).
-        machine.without_interrupts(|| {
-            let me = machine.current_cpu();
-            let Some(cpu) = self.per_cpu().get(me.index()) else { return };
-            // ORD: Relaxed; only this CPU looks.
-            let old = cpu.current.load(Ordering::Relaxed);
-            if core::ptr::eq(old, new) {
-                return;
-            }
-            // ORD: SeqCst; before the load of the root. Pairs with the initiator's fence and load (H-17).
-            new.active().insert(me, Ordering::SeqCst);
-            if old.is_null() {
-                // The CPU comes into service. Nobody told it of kernel mappings that went before.
-                // ORD: SeqCst, as above, and before the invalidation.
-                self.kernel().active().insert(me, Ordering::SeqCst);
+        Pinned::run_masked(machine, |here| self.switch_here(new, here));
+    }
+
+    fn switch_here(&self, new: &Core<M>, here: &Pinned) {
+        let machine = self.machine();
+        let me = here.cpu();
+        let Some(cpu) = self.per_cpu().get(me.index()) else { return };
+        // ORD: Relaxed; only this CPU looks.
+        let old = cpu.current.load(Ordering::Relaxed);
+        if core::ptr::eq(old, new) {
+            return;
+        }
+        let cr3 = self.join(new, here);
+        if old.is_null() {
+            // The CPU comes into service. Nobody told it of kernel mappings that went before (H-79).
+            // ORD: SeqCst, as in `join`, and before the invalidation.
+            self.kernel().active().insert(me, Ordering::SeqCst);
+            if !self.mutation().is(Mutation::NoFlushOnStart) {
                 machine.invalidate_everything();
             }
-            // ORD: SeqCst; before any walk of the new tables. On x86 the insertions are barriers already.
+        }
+        machine.point();
+        // SAFETY: the root is that of a live address space, whose kernel half is the kernel's.
+        unsafe { machine.load_cr3(cr3) };
+        machine.point();
+        machine.shootdowns().set_current(here, cr3);
+        cpu.current.store(from_ref(new).cast_mut(), Ordering::Relaxed); // ORD: only this CPU looks
+        // SAFETY: cores are type-stable (INV-P-1); this one is live, since we are in its active set.
+        if let Some(old) = unsafe { old.as_ref() }
+            && !old.is_kernel()
+        {
+            // ORD: SeqCst; after the load, from which on nothing is cached of the old one. Pairs with `destroy`.
+            old.active().remove(me, Ordering::SeqCst);
+        }
+    }
+
+    /// Puts the current CPU into the active set of `new`, and gives what is to be loaded.
+    fn join(&self, new: &Core<M>, here: &Pinned) -> Cr3 {
+        let me = here.cpu();
+        let join = || {
+            self.machine().point();
+            // ORD: SeqCst; before the load of the root. Pairs with the initiator's fence and load (H-17).
+            new.active().insert(me, Ordering::SeqCst);
+        };
+        let has_pcids = self.tlb_choice().method.has_pcids();
+        let (Some(cpu), Some(tag)) = (self.per_cpu().get(me.index()), new.tags().get(me.index())) else {
+            join();
+            return Cr3 { root: new.root(), pcid: Pcid::KERNEL, no_flush: false };
+        };
+        if new.is_kernel() || !has_pcids {
+            join();
+            // ORD: SeqCst; before any walk of the new tables, and before the load of CR3.
             fence(Ordering::SeqCst);
-            machine.point();
-            let cr3 = Cr3 { root: new.root(), pcid: Pcid::KERNEL, no_flush: false };
-            // SAFETY: the root is that of a live address space, whose kernel half is the kernel's.
-            unsafe { machine.load_cr3(cr3) };
-            machine.shootdowns().set_current(me, cr3);
-            cpu.current.store(from_ref(new).cast_mut(), Ordering::Relaxed); // ORD: only this CPU looks
-            // SAFETY: cores are type-stable (INV-P-1); this one is live, since we are in its active set.
-            if let Some(old) = unsafe { old.as_ref() }
-                && !old.is_kernel()
-            {
-                // ORD: SeqCst; after the load, which dropped the old translations. Pairs with `destroy`.
-                old.active().remove(me, Ordering::SeqCst);
-            }
-        });
+            // Under the kernel's PCID there are no user translations, and the kernel's own are global.
+            return Cr3 { root: new.root(), pcid: Pcid::KERNEL, no_flush: has_pcids && new.is_kernel() };
+        }
+        let limit = self.tlb_choice().features.pcids;
+        let before = cpu.pcids.generation();
+        let assigned = pcid::activate(tag, &cpu.pcids, limit, self.mutation(), join);
+        self.count(|c| &c.switches, 1);
+        self.count(|c| &c.switches_kept, assigned.kept.into());
+        self.count(|c| &c.pcid_generations, (before != cpu.pcids.generation()).into());
+        match Pcid::new(assigned.pcid) {
+            Some(pcid) => Cr3 { root: new.root(), pcid, no_flush: assigned.kept },
+            // Not reached: the machine has no more than there are. One that claims so loses by it only what is cached.
+            None => Cr3 { root: new.root(), pcid: Pcid::KERNEL, no_flush: false },
+        }
     }
 }

@@ -4,7 +4,6 @@ use crate::addr::{Frame, VirtAddr, VirtRange};
 use crate::entry::{ACCESSED, DIRTY, Entry, FRAME_MASK, MANAGED, NO_EXECUTE, Slot, USER, WIRED, WRITABLE};
 use crate::error::{EnterError, FrameError, Shortage};
 use crate::machine::Machine;
-use crate::mutation::Mutation;
 use crate::pmap::{Core, Pmap, State};
 use crate::protection::{Access, EnterFlags, Protection};
 use crate::pv::{NoEntry, PvPtr, PvSlot};
@@ -110,9 +109,7 @@ impl<M: Machine> System<M> {
         }
         match self.page(frame) {
             Some(page) if page.is_internal() => Err(FrameError::PmapsOwn),
-            Some(page) if page.is_retired() && !self.mutation().is(Mutation::UseRetired) => {
-                Err(FrameError::Retired)
-            }
+            Some(page) if page.is_retired() => Err(FrameError::Retired),
             _ => Ok(()),
         }
     }
@@ -205,8 +202,7 @@ impl<M: Machine> System<M> {
         if loses_dirty && let Some(page) = page {
             page.set_dirty();
         }
-        let skips_flush = self.mutation().is(Mutation::NoFlushOfLostRights);
-        if (loses_dirty || loses_execute) && old.has(ACCESSED) && !skips_flush {
+        if (loses_dirty || loses_execute) && old.has(ACCESSED) {
             self.invalidate(core, Invalidation::Range(VirtRange::page_of(va)));
         }
         self.guarantee_restricted(core, VirtRange::page_of(va));
@@ -226,7 +222,7 @@ impl<M: Machine> System<M> {
         if old.has(WIRED) {
             state.wired -= 1;
         }
-        if old.has(ACCESSED) && !self.mutation().is(Mutation::NoBreak) {
+        if old.has(ACCESSED) {
             self.invalidate(core, Invalidation::Range(VirtRange::page_of(va)));
         }
         self.guarantee_unmapped(core, VirtRange::page_of(va));
@@ -254,7 +250,7 @@ impl<M: Machine> System<M> {
             (Some(page), Some(entry)) => {
                 pv.change_to(page);
                 pv.append(page, entry, va);
-                if new.has(WRITABLE) && !self.mutation().is(Mutation::NoWriteableMark) {
+                if new.has(WRITABLE) {
                     page.set_writeable();
                 }
             }

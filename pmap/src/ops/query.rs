@@ -6,7 +6,6 @@ use crate::addr::{Frame, PhysAddr, VirtAddr};
 use crate::cpuset::CpuSet;
 use crate::entry::{ACCESSED, Entry, MANAGED};
 use crate::machine::Machine;
-use crate::mutation::Mutation;
 use crate::pmap::Pmap;
 use crate::protection::Protection;
 use crate::record::PageRecord;
@@ -54,8 +53,7 @@ impl<M: Machine> Pmap<'_, M> {
         }
         let _state = self.core().lock();
         let slot = self.system().leaf_slot(self.root(), va)?;
-        let trusts = self.system().mutation().is(Mutation::TrustInvalid);
-        f(Some(slot.load()).filter(|entry| entry.is_present() || trusts)?)
+        f(Some(slot.load()).filter(|entry| entry.is_present())?)
     }
 
     /// The physical address that `va` translates to; `None` if nothing is mapped there (H-52).
@@ -79,7 +77,7 @@ impl<M: Machine> Pmap<'_, M> {
         // and sees it.
         self.with_entry(va, |entry| {
             let page = self.system().page(entry.frame()).filter(|_| entry.protection().contains(prot))?;
-            (page.hold() || self.system().mutation().is(Mutation::HoldAnyway)).then_some(entry.frame())
+            page.hold().then_some(entry.frame())
         })
     }
 

@@ -20,6 +20,7 @@ use super::context;
 use super::machine::SimMachine;
 use super::mmu::Mmu;
 use super::tlb::Filters;
+use crate::mutation::Mutation;
 
 pub(super) const UNBOUND: u8 = 0;
 pub(super) const BOUND: u8 = 1;
@@ -42,6 +43,8 @@ pub(super) struct Cpu {
     // The rest is written by the CPU's own thread only.
     /// Depth of interrupts-off sections.
     pub(super) masked: AtomicU32,
+    /// Depth of preemption-off sections.
+    pub(super) pinned: AtomicU32,
     /// Polls that the pending interrupt is still overlooked for; 0 if that was not decided yet.
     delay: AtomicU32,
     /// State of a small generator for delays and pauses.
@@ -66,6 +69,7 @@ impl Cpu {
             )),
             filters,
             masked: AtomicU32::new(0),
+            pinned: AtomicU32::new(0),
             delay: AtomicU32::new(0),
             dice: AtomicU64::new(config.seed ^ (index as u64 + 1).wrapping_mul(0xd134_2543_de82_ef95)),
             sent: AtomicU64::new(0),
@@ -114,6 +118,17 @@ impl SimMachine {
         self.stop_if_poisoned();
     }
 
+    /// What who waits with interrupts off does in place of taking them: otherwise the CPU that he waits for might wait for
+    /// him. The interrupt stays pending, and finds nothing to do later.
+    pub(super) fn serve_masked(&self, cpu: usize) {
+        let this = &self.cpus[cpu];
+        // ORD: Relaxed; own thread's word, and a late look at the other is a late service.
+        let asked = this.masked.load(Ordering::Relaxed) != 0 && this.pending.load(Ordering::Relaxed);
+        if asked && !self.shootdowns.mutation().is(Mutation::DeafWaiter) {
+            crate::shootdown::Shootdowns::serve(self);
+        }
+    }
+
     /// Whether an interrupt was taken.
     #[cold]
     pub(super) fn take_interrupt(&self, cpu: usize, now: bool) -> bool {
@@ -150,22 +165,14 @@ impl SimMachine {
 
     /// Runs `f` with interrupts of CPU `cpu`, the caller's, off.
     pub(super) fn masked<R>(&self, cpu: usize, f: impl FnOnce() -> R) -> R {
-        struct Unmask<'a>(&'a AtomicU32);
-        impl Drop for Unmask<'_> {
-            fn drop(&mut self) {
-                // ORD: Relaxed; own thread's word.
-                self.0.store(self.0.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
-            }
-        }
-        let depth = &self.cpus[cpu].masked;
-        // ORD: Relaxed; own thread's word.
-        depth.store(depth.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        let result = {
-            let _unmask = Unmask(depth);
-            f()
-        };
+        let result = deeper(&self.cpus[cpu].masked, f);
         self.poll(cpu);
         result
+    }
+
+    /// Runs `f` with preemption of CPU `cpu`, the caller's, off. A thread is bound to its CPU anyway; this is for the check.
+    pub(super) fn pinned<R>(&self, cpu: usize, f: impl FnOnce() -> R) -> R {
+        deeper(&self.cpus[cpu].pinned, f)
     }
 
     /// Interrupts `target`.
@@ -195,4 +202,19 @@ impl SimMachine {
 
 pub(super) fn cpus(config: &Config) -> Box<[Cpu]> {
     (0..config.cpus).map(|index| Cpu::new(index, config)).collect()
+}
+
+/// Runs `f` with the caller's own count one higher.
+fn deeper<R>(depth: &AtomicU32, f: impl FnOnce() -> R) -> R {
+    struct Leave<'a>(&'a AtomicU32);
+    impl Drop for Leave<'_> {
+        fn drop(&mut self) {
+            // ORD: Relaxed; own thread's word.
+            self.0.store(self.0.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
+        }
+    }
+    // ORD: Relaxed; own thread's word.
+    depth.store(depth.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    let _leave = Leave(depth);
+    f()
 }

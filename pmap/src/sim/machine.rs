@@ -289,8 +289,13 @@ unsafe impl Machine for SimMachine {
     }
 
     fn without_preemption<R>(&self, f: impl FnOnce() -> R) -> R {
-        // A thread is bound to its CPU.
-        f()
+        self.pinned(self.here(), f)
+    }
+
+    fn is_pinned(&self) -> bool {
+        let cpu = &self.cpus[self.here()];
+        // ORD: Relaxed, both; own thread's words.
+        cpu.pinned.load(Ordering::Relaxed) + cpu.masked.load(Ordering::Relaxed) > 0
     }
 
     fn without_interrupts<R>(&self, f: impl FnOnce() -> R) -> R {

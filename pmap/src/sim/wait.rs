@@ -53,7 +53,14 @@ impl SimMachine {
 
     /// Waits for the doorbell of CPU `cpu`, the caller's. Unwinds if the machine is poisoned, unless `quiet`.
     pub(super) fn park(&self, cpu: usize, why: &'static str, quiet: bool) {
-        let poll = || if quiet { self.take_all(cpu) } else { self.poll_now(cpu) };
+        let poll = || {
+            if quiet {
+                self.take_all(cpu)
+            } else {
+                self.poll_now(cpu)
+            }
+            self.serve_masked(cpu);
+        };
         poll();
         if self.poison.is_set() {
             // Unwinding, or quiet: what is waited for comes from threads that unwind as well.
@@ -74,6 +81,7 @@ impl SimMachine {
     /// One turn of a waiting loop of CPU `cpu`, the caller's.
     pub(super) fn relax_on(&self, cpu: usize) {
         self.poll_now(cpu);
+        self.serve_masked(cpu);
         if self.poison.is_set() {
             // As in `park`.
             std::thread::yield_now();

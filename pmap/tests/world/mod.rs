@@ -15,7 +15,7 @@ use std::mem::ManuallyDrop;
 
 use gencount::Implementation;
 use pmap::mutation::Mutation;
-use pmap::sim::{Adversary, Config, SimMachine};
+use pmap::sim::{Adversary, Config, CpuModel, SimMachine};
 use pmap::{CpuId, Frame, HoldsRefused, Options, PageRecord, Pmap, PvLocking, Statistics, System};
 
 use model::Model;
@@ -31,6 +31,7 @@ pub(crate) struct Setting {
     pub(crate) pv_chunk_limit: Option<u64>,
     /// The machine does nothing unasked, so that accessed bits are exactly known.
     pub(crate) tame: bool,
+    pub(crate) cpu_model: CpuModel,
     pub(crate) seed: u64,
     pub(crate) mutation: Option<Mutation>,
 }
@@ -38,8 +39,11 @@ pub(crate) struct Setting {
 impl Setting {
     /// Any number is a setting.
     pub(crate) fn from_number(number: u64) -> Self {
+        let cpu_model = CpuModel::ALL[((number >> 8) % CpuModel::ALL.len() as u64) as usize];
+        let di = Implementation::ALL[(number % 3) as usize];
         Self {
-            di: Implementation::ALL[(number % 3) as usize],
+            di: if cpu_model.can_run(di) { di } else { Implementation::Locked },
+            cpu_model,
             pv_locking: if number & 8 == 0 { PvLocking::Hashed } else { PvLocking::PerRun },
             // None, or 1 to 4.
             pv_chunk_limit: ((number >> 5) % 8).checked_sub(3).filter(|limit| *limit > 0),
@@ -51,7 +55,9 @@ impl Setting {
 
     fn config(&self) -> Config {
         let adversary = if self.tame { Adversary::tame() } else { Adversary::fierce() };
-        Config { cpus: CPUS, frames: 320, seed: self.seed, di: self.di, adversary, ..Config::default() }
+        let Self { seed, di, cpu_model, .. } = *self;
+        // Fewer PCIDs than address spaces, so that they run out all the time.
+        Config { cpus: CPUS, frames: 320, seed, di, cpu_model, pcids: 3, adversary, ..Config::default() }
     }
 }
 
@@ -170,7 +176,11 @@ pub(crate) fn run(program: &[Op], setting: Setting) {
         }
     }
     let machine = SimMachine::new(setting.config()).expect("a machine");
-    let options = Options { pv_locking: setting.pv_locking, pv_chunk_limit: setting.pv_chunk_limit };
+    let options = Options {
+        pv_locking: setting.pv_locking,
+        pv_chunk_limit: setting.pv_chunk_limit,
+        ..Options::default()
+    };
     let system = System::with_options(machine, options).expect("a system");
     // After a panic nothing in the machine can be taken down properly.
     let mut world = ManuallyDrop::new(World::new(&system, setting));

@@ -9,7 +9,9 @@ use crate::shootdown::{Invalidation, Scope};
 fn shoot(machine: &SimMachine, root: Frame, target: usize) {
     let targets = [cpu(target)].into_iter().collect();
     let what = Invalidation::Range(page(VA));
-    machine.shootdowns().invalidate(machine, Scope::Root(root), what, &targets, true);
+    Pinned::run(machine, |here| {
+        machine.shootdowns().invalidate(machine, here, Scope::Root(root), what, &targets, true);
+    });
 }
 
 fn modes() -> [Config; 2] {

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use super::{Adversary, Config, SimMachine, walk};
 use crate::machine::{FrameUse, Machine};
+use crate::pinned::Pinned;
 use crate::{CpuId, Cr3, Frame, Pcid, VirtAddr, VirtRange};
 
 const P: u64 = walk::PRESENT;
@@ -92,8 +93,8 @@ impl<'m> Tables<'m> {
     fn load(&self, pcid: Pcid, no_flush: bool) {
         let machine = self.machine;
         let cr3 = Cr3 { root: self.root, pcid, no_flush };
-        machine.without_interrupts(|| {
-            machine.shootdowns().set_current(machine.current_cpu(), cr3);
+        Pinned::run_masked(machine, |here| {
+            machine.shootdowns().set_current(here, cr3);
             // SAFETY: the software machine executes nothing through its tables.
             unsafe { machine.load_cr3(cr3) };
         });

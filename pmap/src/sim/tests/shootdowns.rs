@@ -61,7 +61,10 @@ fn others(machine: &SimMachine, mistake: Mistake) -> CpuSet {
 fn flush(machine: &SimMachine, tables: &Tables<'_>, va: VirtAddr, mistake: Mistake) {
     let what = Invalidation::Range(page(va));
     let targets = others(machine, mistake);
-    machine.shootdowns().invalidate(machine, Scope::Root(tables.root), what, &targets, true);
+    let scope = Scope::Root(tables.root);
+    Pinned::run(machine, |here| {
+        machine.shootdowns().invalidate(machine, here, scope, what, &targets, true);
+    });
 }
 
 fn replace(machine: &SimMachine, tables: &Tables<'_>, slot: &Mutex<Frame>, va: VirtAddr, mistake: Mistake) {

@@ -1,0 +1,238 @@
+//! Address spaces that come and go on CPUs, their PCIDs, and shootdowns: every CPU model, and every mechanism switched off in turn.
+
+mod support;
+#[path = "support/switching.rs"]
+mod switching;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use pmap::mutation::Mutation;
+use pmap::sim::{Adversary, Config, CpuModel, Mode, Mutex, SimMachine};
+use pmap::{Access, EnterFlags, Options, Protection, System, TlbMethod, VirtAddr, VirtRange};
+use support::{assert_clean, cpu, deterministic, system};
+use switching::{Scene, play};
+
+const SEEDS: std::ops::Range<u64> = 0..6;
+
+#[test]
+fn switching_address_spaces_is_clean_on_every_cpu_model() {
+    for cpu_model in CpuModel::ALL {
+        for pcids in [2, 3, 4096] {
+            for seed in SEEDS {
+                let scene = Scene { cpu_model, pcids, seed, steps: 250 };
+                let (report, statistics) = play(scene, |_| {});
+                assert!(report.is_clean(), "{scene:?}: {:?}", report.first_failures);
+                assert!(report.stale_before_guarantee > 0, "{scene:?}: too tame");
+                let has_pcids = cpu_model.features().pcids > 0;
+                assert_eq!(statistics.switches > 0, has_pcids, "{scene:?}: {statistics:?}");
+                assert_eq!(statistics.pcid_generations > 0, has_pcids && pcids < 4, "{scene:?}");
+                assert_eq!(statistics.switches_kept > 0, has_pcids && pcids > 2, "{scene:?}: {statistics:?}");
+                assert_eq!(statistics.ipis_saved_lazy > 0, has_pcids, "{scene:?}");
+                assert_eq!(report.broadcasts > 0, cpu_model == CpuModel::Zen3, "{scene:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_method_runs_on_a_processor_that_can_more() {
+    for method in TlbMethod::ALL {
+        let machine =
+            SimMachine::new(Config { cpu_model: CpuModel::Zen3, ..deterministic(2, 128, 1) }).unwrap();
+        let system =
+            System::with_options(machine, Options { tlb: Some(method), ..Options::default() }).unwrap();
+        assert_eq!((system.tlb_choice().method, system.tlb_choice().overridden), (method, true));
+        let machine = system.machine();
+        machine.run_cpu(cpu(0), || {
+            system.start_cpu();
+            let spaces = [system.create().unwrap(), system.create().unwrap()];
+            let frame = machine.allocate_data_frame(true).unwrap();
+            let at = VirtAddr(0x5000);
+            for space in &spaces {
+                space.activate();
+                space.enter(at, frame, Protection::READ, Access::Read, EnterFlags::empty()).unwrap();
+                machine.read(at).unwrap();
+            }
+            system.remove_all(system.page(frame).unwrap());
+            for space in spaces {
+                space.activate();
+                assert!(machine.read(at).is_err());
+                system.activate_kernel();
+                space.destroy().unwrap();
+            }
+            machine.free_data_frame(frame);
+        });
+        assert_clean(&system);
+    }
+    let machine = SimMachine::new(Config { cpu_model: CpuModel::Core2, ..Config::default() }).unwrap();
+    let refused = System::with_options(machine, Options { tlb: Some(TlbMethod::Pcid), ..Options::default() });
+    assert!(refused.unwrap_err().to_string().contains("pcid"));
+}
+
+/// With every seed the machine must see that `mutation` is in force.
+fn is_found(mutation: Mutation, cpu_model: CpuModel, pcids: u16, prepare: impl Fn(&System<SimMachine>)) {
+    for seed in SEEDS {
+        let scene = Scene { cpu_model, pcids, seed, steps: 20_000 };
+        let (report, _) = play(scene, |system| {
+            prepare(system);
+            system.set_mutation(Some(mutation));
+        });
+        assert!(!report.is_clean(), "{mutation}: {scene:?} was not found");
+    }
+}
+
+#[test]
+fn a_tag_that_is_not_revoked_is_found() {
+    is_found(Mutation::NoRevocation, CpuModel::Haswell, 16, |_| {});
+}
+
+#[test]
+fn a_pcid_that_is_reused_without_a_flush_is_found() {
+    is_found(Mutation::ReusedPcid, CpuModel::SandyBridge, 3, |_| {});
+}
+
+/// H-17.
+#[test]
+fn a_tag_read_before_the_active_set_is_joined_is_found() {
+    is_found(Mutation::TagBeforeActive, CpuModel::Haswell, 16, |_| {});
+}
+
+/// H-18.
+#[test]
+fn an_interrupt_in_the_middle_of_a_switch_is_found() {
+    is_found(Mutation::InterruptsInSwitch, CpuModel::Haswell, 16, |_| {});
+}
+
+/// H-20.
+#[test]
+fn an_invlpg_that_misses_globals_is_found() {
+    is_found(Mutation::TrustInvlpg, CpuModel::AlderLake, 16, |_| {});
+}
+
+/// H-23.
+#[test]
+fn an_acknowledgement_before_the_invalidation_is_found() {
+    is_found(Mutation::AcknowledgeFirst, CpuModel::Haswell, 16, |_| {});
+}
+
+/// H-80.
+#[test]
+fn a_missing_tlbsync_is_found() {
+    is_found(Mutation::NoTlbsync, CpuModel::Zen3, 16, |_| {});
+}
+
+#[test]
+fn a_forgotten_shootdown_is_found_among_lazy_ones() {
+    is_found(Mutation::ForgetShootdown, CpuModel::Haswell, 16, |_| {});
+}
+
+#[test]
+fn a_generation_that_wraps_to_zero_is_found() {
+    let almost = |system: &System<SimMachine>| system.set_pcid_generation(u32::MAX);
+    is_found(Mutation::GenerationZero, CpuModel::Haswell, 3, almost);
+    for seed in SEEDS {
+        let scene = Scene { cpu_model: CpuModel::Haswell, pcids: 3, seed, steps: 250 };
+        let (report, statistics) = play(scene, almost);
+        assert!(
+            report.is_clean() && statistics.pcid_generations > 0,
+            "{scene:?}: {:?}",
+            report.first_failures
+        );
+    }
+}
+
+#[test]
+fn an_invalidation_that_could_move_to_another_cpu_is_found() {
+    let scene = Scene { cpu_model: CpuModel::Haswell, pcids: 16, seed: 1, steps: 250 };
+    let moved = catch_unwind(AssertUnwindSafe(|| {
+        play(scene, |system| system.set_mutation(Some(Mutation::Unpinned)));
+    }));
+    let payload = moved.unwrap_err();
+    assert!(payload.downcast_ref::<&str>().is_some_and(|words| words.contains("could move")), "H-19");
+}
+
+/// H-79: a CPU out of service hears of nothing.
+#[test]
+fn a_cpu_that_comes_back_into_service_uses_nothing_old() {
+    for mutation in [None, Some(Mutation::NoFlushOnStart)] {
+        let system =
+            system(Config { cpus: 2, frames: 128, adversary: Adversary::tame(), ..Config::default() });
+        system.set_mutation(mutation);
+        let machine = system.machine();
+        let at = pmap::Machine::kernel_window(machine).start();
+        let frame = machine.run_cpu(cpu(0), || {
+            system.start_cpu();
+            let frame = machine.allocate_data_frame(true).unwrap();
+            system.qenter(at, &[frame]).unwrap();
+            frame
+        });
+        machine.run_cpu(cpu(1), || {
+            system.start_cpu();
+            machine.supervisor_read(at).unwrap();
+            system.stop_cpu();
+        });
+        machine.run_cpu(cpu(0), || {
+            system.qremove(at, 1).unwrap();
+            machine.free_data_frame(frame);
+        });
+        assert_eq!(machine.report().ipis, 0, "it is not interrupted");
+        machine.run_cpu(cpu(1), || {
+            system.start_cpu();
+            assert_eq!(machine.supervisor_read(at).is_err(), mutation.is_none());
+        });
+        assert_eq!(machine.report().is_clean(), mutation.is_none());
+    }
+}
+
+/// H-22. Two CPUs with interrupts disabled shoot at each other while each waits for a lock that the other holds.
+/// Returns whether the machine has no objections, and the number of interrupts.
+fn shoot_at_each_other(seed: u64, mutation: Option<Mutation>) -> (bool, u64) {
+    let system = system(Config { mode: Mode::Deterministic, ..deterministic(2, 128, seed) });
+    system.set_mutation(mutation);
+    let machine = system.machine();
+    let space = machine.run_cpu(cpu(0), || {
+        system.start_cpu();
+        system.create().unwrap()
+    });
+    let locks = [Mutex::new(0_u32), Mutex::new(0)];
+    let body = |id: pmap::CpuId| {
+        system.start_cpu();
+        space.activate();
+        let me = id.index();
+        let at = VirtAddr(0x10_0000 * (me as u64 + 1));
+        for _ in 0..20 {
+            pmap::Machine::without_interrupts(machine, || {
+                {
+                    let _own = locks[me].lock();
+                    let frame = machine.allocate_data_frame(true).unwrap();
+                    space.enter(at, frame, Protection::READ, Access::Read, EnterFlags::empty()).unwrap();
+                    machine.read(at).unwrap();
+                    space.remove(VirtRange::page_of(at));
+                    machine.free_data_frame(frame);
+                }
+                *locks[1 - me].lock() += 1;
+            });
+        }
+        system.activate_kernel();
+    };
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| machine.run_cpus(body))) {
+        std::mem::forget(space);
+        std::panic::resume_unwind(panic);
+    }
+    machine.run_cpu(cpu(0), || drop(space));
+    assert_eq!(locks.map(Mutex::into_inner), [20, 20]);
+    let report = machine.report();
+    (report.is_clean(), report.ipis)
+}
+
+#[test]
+fn who_waits_with_interrupts_disabled_serves_requests() {
+    for seed in SEEDS {
+        let (clean, ipis) = shoot_at_each_other(seed, None);
+        assert!(clean && ipis > 20, "seed {seed}: {ipis}");
+        let stuck = catch_unwind(AssertUnwindSafe(|| shoot_at_each_other(seed, Some(Mutation::DeafWaiter))));
+        let payload = stuck.expect_err("it hangs");
+        let words = payload.downcast_ref::<String>().expect("a report");
+        assert!(words.contains("livelock") || words.contains("deadlock"), "seed {seed}: {words}");
+    }
+}
