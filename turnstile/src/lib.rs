@@ -27,21 +27,29 @@
 //!
 //! Parking, waking and priorities come from a [`Scheduler`]: a kernel's, a simulator's, or with feature `std` the hosted
 //! one, `Hosted`. Its [`point`](Scheduler::point) lets a simulated scheduler switch threads at every access to shared
-//! memory.
+//! memory. With feature `simulated` there is one for tests, `simulated::Machine`.
 #![no_std]
 
-#[cfg(feature = "std")]
+#[cfg(any(feature = "std", test, turnstile_loom))]
 extern crate std;
+// The sources below `tests/` that the unit tests include name the crate as users do.
+#[cfg(test)]
+extern crate self as turnstile;
 
+mod fault;
 mod forward;
 #[cfg(feature = "std")]
 mod hosted;
+#[cfg(all(test, any(turnstile_loom, turnstile_shuttle)))]
+mod interleavings;
 mod lending;
 #[cfg(all(feature = "linux-rt", target_os = "linux"))]
 mod linux;
 mod locks;
 mod primitive;
 mod scheduler;
+#[cfg(any(feature = "simulated", all(test, feature = "std")))]
+pub mod simulated;
 mod table;
 mod waiter;
 

@@ -20,6 +20,7 @@ use core::fmt;
 use crossbeam_utils::CachePadded;
 use lock_api::Mutex;
 
+use crate::fault::{Fault, omits};
 use crate::waiter::{Chain, Request, Waiter};
 use crate::{Scheduler, ThreadId};
 
@@ -161,7 +162,7 @@ impl<S: Scheduler, const CHAINS: usize> Turnstiles<S, CHAINS> {
         self.scheduler.point();
         {
             let mut chain = chain.lock();
-            if !still_blocked() {
+            if !omits(Fault::NoRecheck) && !still_blocked() {
                 return Outcome::NotBlocked;
             }
             // SAFETY: the waiter is new, hence not linked. It stays on this stack frame until a waker has taken

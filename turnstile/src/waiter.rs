@@ -222,10 +222,8 @@ impl Chain {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(any(turnstile_loom, turnstile_shuttle))))]
 mod tests {
-    extern crate std;
-
     use core::num::NonZeroUsize;
     use std::boxed::Box;
     use std::vec::Vec;

@@ -14,6 +14,7 @@ use core::ptr::NonNull;
 use super::list::List;
 use super::node::{ByAddress, ByOwner, ByThread, Hold, Waiter};
 use super::report::{Deadlock, Edge, Link, Statistics};
+use crate::fault::{Fault, omits};
 use crate::{Address, LendingScheduler, Priority, Queue, ThreadId};
 
 /// The lists of one bucket. Addresses and threads are hashed into the same array, for brevity only.
@@ -157,9 +158,14 @@ impl<const CHAINS: usize> Graph<CHAINS> {
         if priority != waiter.priority.get() {
             // SAFETY: `blocked` finds linked waiters only; `rank` puts it back.
             unsafe { self.at(waiter.address).waiters.unlink(waiter) };
+            if omits(Fault::ArrivesAnew) {
+                waiter.arrival.set(self.arrivals.replace(self.arrivals.get() + 1));
+            }
             self.rank(waiter, priority);
             self.count(|statistics| statistics.hops += 1);
-            self.push_work(waiter);
+            if !omits(Fault::NotTransitive) {
+                self.push_work(waiter);
+            }
         }
     }
 
@@ -219,12 +225,12 @@ impl<const CHAINS: usize> Graph<CHAINS> {
         }
     }
 
-    /// Unlinks a waiter, and takes back what it lent.
+    /// Unlinks a waiter, and leaves what it lent to the caller.
     ///
     /// # Safety
     ///
     /// `waiter` is linked in this graph.
-    pub(super) unsafe fn take_off<S: LendingScheduler>(&self, scheduler: &S, waiter: &Waiter) {
+    pub(super) unsafe fn unlink(&self, waiter: &Waiter) {
         // SAFETY: it is linked in all three: `enrol` did that, and `claim` keeps the second up to date.
         unsafe {
             self.at(waiter.address).waiters.unlink(waiter);
@@ -233,8 +239,22 @@ impl<const CHAINS: usize> Graph<CHAINS> {
                 self.of(owner).lenders.unlink(waiter);
             }
         }
+    }
+
+    /// Unlinks a waiter, and takes back what it lent.
+    ///
+    /// # Safety
+    ///
+    /// `waiter` is linked in this graph.
+    pub(super) unsafe fn take_off<S: LendingScheduler>(&self, scheduler: &S, waiter: &Waiter) {
+        // SAFETY: the caller's promise.
+        unsafe { self.unlink(waiter) };
         for owner in self.owners(waiter) {
-            self.propagate(scheduler, owner);
+            if omits(Fault::NotRecomputed) {
+                scheduler.unlend(owner);
+            } else {
+                self.propagate(scheduler, owner);
+            }
         }
     }
 
@@ -361,7 +381,10 @@ impl<const CHAINS: usize> Graph<CHAINS> {
         while let Some(waiter) = self.pop_work() {
             for owner in self.owners(waiter) {
                 going_on = going_on && visit(waiter, owner);
-                if going_on && let Some(next) = self.blocked(owner) {
+                if going_on
+                    && !omits(Fault::NotSearched)
+                    && let Some(next) = self.blocked(owner)
+                {
                     enter(next, Some(waiter));
                 }
             }

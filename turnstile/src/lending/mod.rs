@@ -45,6 +45,7 @@ use self::node::Waiter;
 pub use self::report::{Deadlock, Edge, Link, Statistics};
 pub use self::scheduler::{LendingScheduler, TimedScheduler};
 pub use self::table_scheduler::TableScheduler;
+use crate::fault::{Fault, omits};
 use crate::{Address, Priority, Queue, ThreadId, Woken};
 
 /// How many threads are unparked after the lock is released; more of them are unparked under it.
@@ -505,7 +506,13 @@ impl<S: LendingScheduler, const CHAINS: usize> Enrolled<'_, S, CHAINS> {
             return false;
         }
         // SAFETY: it was enrolled, and whoever else takes it off ends it under the same lock.
-        unsafe { graph.take_off(&self.table.scheduler, self.waiter) };
+        unsafe {
+            if omits(Fault::NotTakenBack) {
+                graph.unlink(self.waiter);
+            } else {
+                graph.take_off(&self.table.scheduler, self.waiter);
+            }
+        }
         graph.count(count);
         true
     }

@@ -6,6 +6,7 @@
 
 use core::fmt;
 
+use crate::fault::{Fault, omits};
 use crate::primitive::{AcqRel, Acquire, AtomicU64, AtomicUsize, Relaxed, Release};
 use crate::{Address, Hold, LendingScheduler, Locked, ThreadId};
 
@@ -64,6 +65,12 @@ impl ReadHolds {
     /// Clears a slot; says whether its hold has to be [released](Self::release).
     #[inline]
     pub(super) fn clear(&self, slot: usize) -> bool {
+        if omits(Fault::ClearedInTwoSteps) {
+            // ORD: as below.
+            let marked = self.slots[slot].place.load(Acquire) & LENT != 0;
+            self.slots[slot].place.store(0, Release); // ORD: as below
+            return marked;
+        }
         // ORD: AcqRel: pairs with the exchange in `lend`, whichever of the two comes first.
         self.slots[slot].place.swap(0, AcqRel) & LENT != 0
     }
@@ -100,6 +107,27 @@ impl ReadHolds {
                 // ORD: Release and Relaxed: gives the mark back, nothing is read.
                 let _ = slot.place.compare_exchange(place | LENT, place, Release, Relaxed);
             }
+        }
+    }
+
+    /// Makes the atomics, which loom wants done before threads use them.
+    #[cfg(all(test, any(turnstile_loom, turnstile_shuttle)))]
+    pub(crate) fn touch(&self) {
+        let _ = self.unlent();
+        for slot in &self.slots {
+            // ORD: Relaxed: nothing is read.
+            slot.place.load(Relaxed);
+        }
+    }
+
+    /// Under the table's lock: fails if a slot is in use or its hold registered.
+    #[cfg(all(test, any(turnstile_loom, turnstile_shuttle)))]
+    pub(crate) fn assert_empty<S: LendingScheduler, const N: usize>(&self, table: &Locked<'_, S, N>) {
+        for slot in &self.slots {
+            // ORD: Relaxed: its thread has ended.
+            assert_eq!(slot.place.load(Relaxed), 0, "a slot is left in use");
+            // SAFETY: used with this table only.
+            assert!(!unsafe { table.is_registered(&slot.hold) }, "a hold is left registered");
         }
     }
 

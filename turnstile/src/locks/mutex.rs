@@ -19,6 +19,7 @@ use core::marker::PhantomData;
 use lock_api::{GuardNoSend, RawMutex, RawMutexFair, RawMutexTimed};
 
 use super::{LockScheduler, deadlocked};
+use crate::fault::{Fault, omits};
 use crate::primitive::{Acquire, AtomicUsize, Relaxed, Release};
 use crate::{Address, Deadlock, Decision, Ending, Locked, Queue, TimedScheduler};
 
@@ -27,7 +28,7 @@ const WAITERS: usize = 1;
 /// How often a woken waiter may lose the mutex to others before it is handed over.
 const PATIENCE: u64 = 4;
 /// How often a free mutex is hoped for before queueing; the pauses double each time.
-const SPINS: u32 = 7;
+const SPINS: u32 = if cfg!(any(turnstile_loom, turnstile_shuttle)) { 1 } else { 7 };
 
 /// A mutex for [`lock_api::Mutex`] that inherits priorities, in one word.
 ///
@@ -50,7 +51,7 @@ pub struct RawPiMutex<S: LockScheduler> {
 }
 
 impl<S: LockScheduler> RawPiMutex<S> {
-    fn address(&self) -> Address {
+    pub(crate) fn address(&self) -> Address {
         Address::of(&self.word)
     }
 
@@ -88,6 +89,7 @@ impl<S: LockScheduler> RawPiMutex<S> {
             if let Some(owner) = S::from_word(word & !WAITERS) {
                 // ORD: Relaxed both: the bit is read again under the table's lock, by the unlock that it sends there.
                 if word & WAITERS != 0
+                    || omits(Fault::NoWaitersBit)
                     || self.word.compare_exchange(word, word | WAITERS, Relaxed, Relaxed).is_ok()
                 {
                     return Decision::WaitFor(owner);
@@ -154,8 +156,10 @@ impl<S: LockScheduler> RawPiMutex<S> {
             // ORD: Release pairs with the Acquire of whoever takes it, or has it handed over.
             self.word.store(owner.map_or(0, S::to_word) | remaining, Release);
             table.wake(here, Queue::Exclusive, 1);
-            // A thread that was just woken does not wait, so there is no cycle, hence no error.
-            let _ = table.claim(here, owner);
+            if !omits(Fault::NotClaimed) {
+                // A thread that was just woken does not wait, so there is no cycle, hence no error.
+                let _ = table.claim(here, owner);
+            }
         });
     }
 }
@@ -197,8 +201,10 @@ unsafe impl<S: LockScheduler> RawMutex for RawPiMutex<S> {
     unsafe fn unlock(&self, _guard: GuardNoSend) {
         // ORD: Relaxed: the caller owns it, so the id is known; a waiters' bit set since makes the exchange fail.
         let word = self.word.load(Relaxed);
-        // ORD: Release pairs with the Acquire of whoever takes it next; Relaxed on failure: nothing is read then.
-        if word & WAITERS != 0 || self.word.compare_exchange(word, 0, Release, Relaxed).is_err() {
+        // ORD: Release pairs with the Acquire of whoever takes it next; Relaxed is what a test must notice.
+        let order = if omits(Fault::UnlockRelaxed) { Relaxed } else { Release };
+        // ORD: as above; Relaxed on failure: nothing is read then.
+        if word & WAITERS != 0 || self.word.compare_exchange(word, 0, order, Relaxed).is_err() {
             self.unlock_slowly(false);
         }
     }

@@ -16,6 +16,7 @@ use core::marker::PhantomData;
 use lock_api::{GuardNoSend, RawRwLock, RawRwLockFair, RawRwLockTimed};
 
 use super::{LockScheduler, ReadHolds, deadlocked};
+use crate::fault::{Fault, omits};
 use crate::primitive::{AcqRel, Acquire, AtomicUsize, Relaxed, Release};
 use crate::{Address, Deadlock, Decision, Ending, Locked, Queue, ThreadId, TimedScheduler};
 
@@ -90,7 +91,7 @@ impl<S: ReaderScheduler, F> Blocking<S> for F where
 }
 
 impl<S: ReaderScheduler> RawPiRwLock<S> {
-    fn address(&self) -> Address {
+    pub(crate) fn address(&self) -> Address {
         Address::of(&self.word)
     }
 
@@ -141,8 +142,12 @@ impl<S: ReaderScheduler> RawPiRwLock<S> {
 
     fn share_quickly(&self) -> Option<Share> {
         let holds = Self::holds(Self::me());
-        let slot = holds.and_then(|holds| holds.reserve(Some(self.place())));
+        let place = Some(self.place()).filter(|_| !omits(Fault::SlotLate));
+        let slot = holds.and_then(|holds| holds.reserve(place));
         if self.enter_shared() {
+            if let (Some(holds), Some(slot), true) = (holds, slot, omits(Fault::SlotLate)) {
+                holds.occupy(slot, self.place());
+            }
             return Some(Share::new(slot));
         }
         self.clear(holds, slot);

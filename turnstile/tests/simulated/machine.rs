@@ -1,280 +1,162 @@
-//! The simulated uniprocessor: fixed priorities, preemption at every scheduling point, a clock that ticks at each.
-//!
-//! Threads of the host carry the simulated ones, but only the one that has the processor runs.
+//! What the machine promises to tests that are run on it.
 
-use std::cell::Cell;
-use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicBool, Ordering::*};
-use std::sync::{Condvar, Mutex, MutexGuard};
-use std::time::Duration;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
 
-use turnstile::{LendingScheduler, Priority, Scheduler, ThreadId, TimedScheduler};
+use turnstile::simulated::{Machine, State, Stuck};
+use turnstile::{
+    Address, Decision, Ending, LendingScheduler as _, PiTurnstiles, Priority, Queue, Scheduler as _,
+    TimedScheduler as _, Turnstiles,
+};
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Mode {
-    Ready,
-    Parked { until: Option<u64> },
-    Done,
+const NORMAL: Priority = Priority::NORMAL;
+
+/// A list that several threads of a machine write to.
+type Notes = Rc<RefCell<Vec<(u64, &'static str)>>>;
+
+fn noting(notes: &Notes, machine: &Arc<Machine>) -> impl Fn(&'static str) + Clone + 'static {
+    let (notes, machine) = (notes.clone(), machine.clone());
+    move |what| notes.borrow_mut().push((machine.now(), what))
 }
 
-struct Thread {
-    own: u8,
-    lent: Option<u8>,
-    mode: Mode,
-    token: bool,
+#[test]
+fn the_most_urgent_runs_then_the_first_to_come() {
+    let (machine, notes) = (Arc::new(Machine::new()), Notes::default());
+    for (level, sleep, name) in [(1, 0, "low"), (3, 5, "urgent"), (2, 5, "first"), (2, 5, "second")] {
+        let (clock, note) = (machine.clone(), noting(&notes, &machine));
+        machine.spawn(Priority::new(level), move || {
+            clock.sleep(sleep);
+            clock.work(10);
+            note(name);
+        });
+    }
+    assert_eq!(machine.run(), Ok(()));
+    assert_eq!(*notes.borrow(), [(15, "urgent"), (25, "first"), (35, "second"), (40, "low")]);
 }
 
-#[derive(Default)]
-struct State {
-    threads: Vec<Thread>,
-    running: Option<usize>,
-    clock: u64,
-    stuck: bool,
-}
-
-pub(crate) struct Machine {
-    state: Mutex<State>,
-    switched: Condvar,
-    honours_loans: bool,
-}
-
-std::thread_local! {
-    static NUMBER: Cell<usize> = const { Cell::new(usize::MAX) };
-}
-
-fn name(number: usize) -> ThreadId {
-    ThreadId::new(NonZeroUsize::new(number + 1).unwrap())
-}
-
-fn number(thread: ThreadId) -> usize {
-    thread.get().get() - 1
-}
-
-impl Machine {
-    pub(crate) fn new(honours_loans: bool) -> Self {
-        Self { state: Mutex::default(), switched: Condvar::new(), honours_loans }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap()
-    }
-
-    fn effective(&self, thread: &Thread) -> u8 {
-        let lent = thread.lent.filter(|_| self.honours_loans);
-        thread.own.max(lent.unwrap_or(0))
-    }
-
-    /// Gives the processor to the most urgent ready thread, the lowest number among equals.
-    fn dispatch(&self, state: &mut State) {
-        loop {
-            let clock = state.clock;
-            for thread in &mut state.threads {
-                if matches!(thread.mode, Mode::Parked { until: Some(until) } if until <= clock) {
-                    thread.mode = Mode::Ready;
-                }
-            }
-            let ready = (0..state.threads.len()).filter(|number| state.threads[*number].mode == Mode::Ready);
-            state.running =
-                ready.max_by_key(|number| (self.effective(&state.threads[*number]), usize::MAX - number));
-            if state.running.is_some() {
-                break;
-            }
-            let next = state.threads.iter().filter_map(|thread| match thread.mode {
-                Mode::Parked { until } => until,
-                _ => None,
-            });
-            match next.min() {
-                Some(next) => state.clock = next,
-                None => {
-                    // Everybody is done, or parked for ever.
-                    state.stuck = state.threads.iter().any(|thread| thread.mode != Mode::Done);
-                    break;
-                }
-            }
-        }
-        self.switched.notify_all();
-    }
-
-    fn wait_for_processor(&self, mut state: MutexGuard<'_, State>) {
-        let me = NUMBER.get();
-        while state.running != Some(me) && !state.stuck {
-            state = self.switched.wait(state).unwrap();
-        }
-        assert!(!state.stuck, "all threads are parked for ever");
-    }
-
-    pub(crate) fn now(&self) -> u64 {
-        self.state().clock
-    }
-
-    /// Computes for so many ticks, at whatever priority it has.
-    pub(crate) fn work(&self, ticks: u64) {
-        for _ in 0..ticks {
-            self.point();
-        }
-    }
-
-    pub(crate) fn sleep(&self, ticks: u64) {
-        let until = self.now() + ticks;
-        while self.now() < until {
-            self.park_until(until);
-        }
-    }
-
-    pub(crate) fn set_own(&self, thread: ThreadId, own: u8) {
-        self.state().threads[number(thread)].own = own;
-    }
-
-    pub(crate) fn lent(&self, thread: ThreadId) -> Option<u8> {
-        self.state().threads[number(thread)].lent
-    }
-
-    pub(crate) fn nothing_is_lent(&self) -> bool {
-        self.state().threads.iter().all(|thread| thread.lent.is_none())
-    }
-
-    /// Runs the bodies as threads with these priorities until all are done.
-    pub(crate) fn run(&'static self, bodies: Vec<(u8, Box<dyn FnOnce() + Send>)>) {
-        let threads =
-            bodies.iter().map(|(own, _)| Thread { own: *own, lent: None, mode: Mode::Ready, token: false });
-        self.state().threads = threads.collect();
-        let carriers: Vec<_> = bodies
-            .into_iter()
-            .enumerate()
-            .map(|(number, (_, body))| {
-                let machine = self;
-                std::thread::spawn(move || {
-                    NUMBER.set(number);
-                    machine.wait_for_processor(machine.state());
-                    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
-                    let mut state = machine.state();
-                    state.threads[number].mode = Mode::Done;
-                    state.stuck |= result.is_err();
-                    machine.dispatch(&mut state);
-                    drop(state);
-                    if let Err(panic) = result {
-                        std::panic::resume_unwind(panic);
-                    }
-                })
-            })
-            .collect();
-        self.dispatch(&mut self.state());
-        for carrier in carriers {
-            carrier.join().unwrap();
-        }
-    }
-}
-
-/// On one processor that is not taken away under it, this lock is never contended (INV-L-7).
-pub(crate) struct Uncontended(AtomicBool);
-
-// SAFETY: it excludes by refusing.
-unsafe impl lock_api::RawMutex for Uncontended {
-    const INIT: Self = Self(AtomicBool::new(false));
-    type Guard = lock_api::GuardNoSend;
-
-    fn lock(&self) -> Self::Guard {
-        self.try_lock().expect("no scheduling point under the table's lock")
-    }
-
-    fn try_lock(&self) -> Option<Self::Guard> {
-        (!self.0.swap(true, Acquire)).then(lock_api::GuardNoSend::new)
-    }
-
-    unsafe fn unlock(&self, _: Self::Guard) {
-        self.0.store(false, Release);
-    }
-
-    fn is_locked(&self) -> bool {
-        self.0.load(Relaxed)
-    }
-}
-
-// SAFETY: numbers are given by `run`; tokens are kept under the state's mutex; nothing calls a table. Only `park` and points
-// that follow a failure unwind.
-unsafe impl Scheduler for Machine {
-    type RawLock = Uncontended;
-
-    fn current(&self) -> ThreadId {
-        name(NUMBER.get())
-    }
-
-    fn priority(&self, thread: ThreadId) -> Priority {
-        Priority::new(self.effective(&self.state().threads[number(thread)]))
-    }
-
-    fn park(&self) {
-        self.park_until(u64::MAX);
-    }
-
-    fn unpark(&self, thread: ThreadId) {
-        let mut state = self.state();
-        let thread = &mut state.threads[number(thread)];
-        thread.token = true;
-        if matches!(thread.mode, Mode::Parked { .. }) {
-            thread.mode = Mode::Ready;
-        }
-    }
-
-    fn point(&self) {
-        let mut state = self.state();
-        state.clock += 1;
-        self.dispatch(&mut state);
-        self.wait_for_processor(state);
-    }
-}
-
-// SAFETY: as above.
-unsafe impl LendingScheduler for Machine {
-    fn own_priority(&self, thread: ThreadId) -> Priority {
-        Priority::new(self.state().threads[number(thread)].own)
-    }
-
-    fn lend(&self, thread: ThreadId, priority: Priority) {
-        self.state().threads[number(thread)].lent = Some(priority.level());
-    }
-
-    fn unlend(&self, thread: ThreadId) {
-        self.state().threads[number(thread)].lent = None;
-    }
-}
-
-// SAFETY: as above.
-unsafe impl TimedScheduler for Machine {
-    type Instant = u64;
-    type Duration = u64;
-
-    fn after(&self, duration: u64) -> Option<u64> {
-        self.now().checked_add(duration)
-    }
-
-    fn is_past(&self, deadline: u64) -> bool {
-        self.now() >= deadline
-    }
-
-    fn park_until(&self, deadline: u64) {
-        let me = NUMBER.get();
-        let mut state = self.state();
-        if !std::mem::take(&mut state.threads[me].token) {
-            state.threads[me].mode = Mode::Parked { until: (deadline != u64::MAX).then_some(deadline) };
-            self.dispatch(&mut state);
-            self.wait_for_processor(state);
-            self.state().threads[me].token = false;
-        }
-    }
-}
-
-/// Fails instead of hanging.
-pub(crate) fn within(limit: Duration, body: impl FnOnce() + Send + 'static) {
-    let (done, finished) = std::sync::mpsc::channel();
-    let thread = std::thread::spawn(move || {
-        body();
-        let _ = done.send(());
+#[test]
+fn a_token_is_kept_and_taken_once() {
+    let machine = Arc::new(Machine::new());
+    let here = machine.clone();
+    let thread = machine.spawn(NORMAL, move || {
+        here.park();
+        here.park_until(100);
+        assert!(here.is_past(100), "two unparks in a row are one token");
     });
-    if finished.recv_timeout(limit) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
-        panic!("still running after {limit:?}");
+    machine.unpark(thread);
+    machine.unpark(thread);
+    assert_eq!(machine.run(), Ok(()));
+    assert_eq!((machine.state(thread), machine.now()), (State::Done, 100));
+}
+
+#[test]
+fn who_is_parked_for_ever_is_named() {
+    let machine = Arc::new(Machine::new());
+    machine.spawn(NORMAL, || {});
+    let here = machine.clone();
+    let stuck = machine.spawn(NORMAL, move || here.park());
+    let error = machine.run().unwrap_err();
+    assert_eq!(error, Stuck { threads: vec![stuck] });
+    assert_eq!(error.to_string(), "parked for ever: threads 2");
+    machine.unpark(stuck);
+    assert_eq!(machine.run(), Ok(()));
+}
+
+/// Two machines in one test, one of them inside a thread of the other.
+#[test]
+fn machines_are_values() {
+    let outer = Arc::new(Machine::new());
+    let here = outer.clone();
+    outer.spawn(NORMAL, move || {
+        let inner = Arc::new(Machine::new());
+        let there = inner.clone();
+        inner.spawn(NORMAL, move || there.work(7));
+        here.work(2);
+        assert_eq!(inner.run(), Ok(()));
+        assert_eq!((inner.now(), here.now()), (7, 2));
+    });
+    assert_eq!(outer.run(), Ok(()));
+}
+
+#[test]
+fn a_panic_comes_out_and_the_machine_goes_on() {
+    let machine = Arc::new(Machine::new());
+    let bad = machine.spawn(Priority::HIGHEST, || panic!("on purpose"));
+    let good = machine.spawn(NORMAL, || {});
+    assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| machine.run())).is_err());
+    assert_eq!((machine.state(bad), machine.state(good)), (State::Done, State::Ready));
+    assert_eq!(machine.run(), Ok(()));
+}
+
+/// On another thread of the host it refuses, and there it can be dropped.
+#[test]
+fn it_stays_at_home() {
+    let machine = Arc::new(Machine::new());
+    machine.spawn(NORMAL, || unreachable!("never run"));
+    let there = machine.clone();
+    assert!(std::thread::spawn(move || there.now()).join().is_err());
+    std::thread::spawn(move || drop(machine)).join().unwrap();
+}
+
+#[test]
+#[should_panic(expected = "under the table's lock")]
+fn a_scheduling_point_under_the_tables_lock_is_noticed() {
+    let machine = Arc::new(Machine::new());
+    let table = Arc::new(PiTurnstiles::<_, 1>::new(machine.clone()));
+    for _ in 0..2 {
+        let (machine, table) = (machine.clone(), table.clone());
+        let run = machine.clone();
+        run.spawn(NORMAL, move || table.locked(|_| machine.point()));
     }
-    if let Err(panic) = thread.join() {
-        std::panic::resume_unwind(panic);
+    let mut turn = 0;
+    let _ = machine.run_with(|ready| {
+        turn += 1;
+        ready[turn % ready.len()]
+    });
+}
+
+/// The table without lending runs on it as well; every choice of `run_with` is one interleaving.
+#[test]
+fn every_short_schedule_loses_no_wake_up() {
+    for schedule in 0..1 << 10 {
+        let machine = Arc::new(Machine::new());
+        let table = Arc::new(Turnstiles::<_, 1>::new(machine.clone()));
+        let here = Address::new(0x1000);
+        let ready = Rc::new(std::cell::Cell::new(false));
+        let (waits, condition) = (table.clone(), ready.clone());
+        machine.spawn(NORMAL, move || {
+            let _ = waits.block(here, Queue::Shared, 0, || !condition.get());
+            assert!(condition.get());
+        });
+        machine.spawn(NORMAL, move || {
+            ready.set(true);
+            table.wake_all(here, Queue::Shared);
+        });
+        let mut bits = schedule;
+        let choose = |ready: &[turnstile::ThreadId]| {
+            bits >>= 1;
+            ready[(bits & 1).min(ready.len() - 1)]
+        };
+        assert_eq!(machine.run_with(choose), Ok(()));
     }
+}
+
+#[test]
+fn a_wait_with_a_deadline_costs_no_time_but_its_own() {
+    let machine = Arc::new(Machine::new());
+    let table = Arc::new(PiTurnstiles::<_, 1>::new(machine.clone()));
+    let (waits, clock) = (table.clone(), machine.clone());
+    let owner = machine.spawn(NORMAL, {
+        let clock = machine.clone();
+        move || clock.sleep(5000)
+    });
+    machine.spawn(Priority::HIGHEST, move || {
+        let deadline = clock.after(1000).unwrap();
+        let ending =
+            waits.block_until(Address::new(8), Queue::Exclusive, 0, deadline, |_| Decision::WaitFor(owner));
+        assert_eq!((ending, clock.now()), (Ok(Ending::TimedOut), 1000));
+        assert_eq!(clock.own_priority(owner), clock.priority(owner));
+    });
+    assert_eq!(machine.run(), Ok(()));
 }

@@ -1,7 +1,6 @@
-//! Priority inheritance on a simulated uniprocessor that always runs the most urgent thread: deterministic, in virtual time.
-//! Runs with default features off.
+//! Priority inheritance on the simulated machine: deterministic, in virtual time.
 //!
-//! Each scenario is run twice: on a scheduler that honours loans, and, as the counter-proof, on one that ignores them.
+//! Each scenario is run twice: on a machine that honours loans, and, as the counter-proof, on one that ignores them.
 
 mod machine;
 mod scenarios;

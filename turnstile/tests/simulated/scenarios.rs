@@ -2,10 +2,11 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use crate::machine::{Machine, within};
-use turnstile::{Address, Deadlock, Decision, Ending, Hold, PiTurnstiles, Queue, Scheduler as _, ThreadId};
+use turnstile::simulated::Machine;
+use turnstile::{
+    Address, Deadlock, Decision, Ending, Hold, PiTurnstiles, Priority, Queue, Scheduler as _, ThreadId,
+};
 
 const LOW: u8 = 10;
 const MIDDLE: u8 = 20;
@@ -20,8 +21,8 @@ type Body = (u8, fn(&World));
 
 /// A machine, its table and locks whose words hold the owner's id, or 0.
 struct World {
-    machine: &'static Machine,
-    table: PiTurnstiles<&'static Machine, 4>,
+    machine: Arc<Machine>,
+    table: PiTurnstiles<Arc<Machine>, 4>,
     locks: [AtomicUsize; 3],
     holds: [Hold; 2],
     readers: AtomicUsize,
@@ -32,10 +33,9 @@ struct World {
 
 impl World {
     fn new(honours_loans: bool) -> Arc<Self> {
-        // A reference, because schedulers behind an `Arc` need feature `std`. A few bytes, once per scenario.
-        let machine: &'static Machine = Box::leak(Box::new(Machine::new(honours_loans)));
+        let machine = Arc::new(if honours_loans { Machine::new() } else { Machine::ignoring_loans() });
         Arc::new(Self {
-            table: PiTurnstiles::new(machine),
+            table: PiTurnstiles::new(machine.clone()),
             machine,
             locks: Default::default(),
             holds: Default::default(),
@@ -75,15 +75,15 @@ impl World {
     }
 
     fn run(self: &Arc<Self>, bodies: Vec<Body>) {
-        let bodies = bodies
+        let threads: Vec<_> = bodies
             .into_iter()
             .map(|(own, body)| {
                 let world = Arc::clone(self);
-                (own, Box::new(move || body(&world)) as Box<dyn FnOnce() + Send>)
+                self.machine.spawn(Priority::new(own), move || body(&world))
             })
             .collect();
-        self.machine.run(bodies);
-        assert!(self.machine.nothing_is_lent(), "a loan is left over");
+        assert_eq!(self.machine.run(), Ok(()));
+        assert!(threads.iter().all(|thread| self.machine.loan(*thread).is_none()), "a loan is left over");
     }
 
     fn hog(&self) {
@@ -93,17 +93,14 @@ impl World {
 
     /// Runs `bodies` with lending and without, and checks when the high thread got what it wanted.
     fn bounded_with_lending_only(bodies: &[Body]) {
-        let bodies = bodies.to_vec();
-        within(Duration::from_secs(30), move || {
-            let world = World::new(true);
-            world.run(bodies.clone());
-            let got = world.got.load(SeqCst);
-            assert!(got > 0 && got < SHORT, "with lending: {got}");
-            let world = World::new(false);
-            world.run(bodies);
-            let got = world.got.load(SeqCst);
-            assert!(got > HOG, "without lending: {got}");
-        });
+        let world = World::new(true);
+        world.run(bodies.to_vec());
+        let got = world.got.load(SeqCst);
+        assert!(got > 0 && got < SHORT, "with lending: {got}");
+        let world = World::new(false);
+        world.run(bodies.to_vec());
+        let got = world.got.load(SeqCst);
+        assert!(got > HOG, "without lending: {got}");
     }
 
     fn high(&self) {
@@ -198,19 +195,16 @@ fn observed(bodies: &[Body]) -> Vec<Option<u8>> {
         world.lock(0).unwrap();
         for _ in 0..4 {
             world.machine.sleep(100);
-            let lent = world.machine.lent(world.me());
-            world.seen.lock().unwrap().push(lent);
+            let lent = world.machine.loan(world.me());
+            world.seen.lock().unwrap().push(lent.map(Priority::level));
         }
         world.unlock(0);
     })];
     all.extend_from_slice(bodies);
-    let (tell, told) = std::sync::mpsc::channel();
-    within(Duration::from_secs(30), move || {
-        let world = World::new(true);
-        world.run(all);
-        tell.send(world.seen.lock().unwrap().clone()).unwrap();
-    });
-    told.recv().unwrap()
+    let world = World::new(true);
+    world.run(all);
+    let seen = world.seen.lock().unwrap();
+    seen.clone()
 }
 
 #[test]
@@ -263,7 +257,7 @@ fn priorities_change_and_owners_disown_while_somebody_waits() {
             world.machine.sleep(150);
             let address = Address::of(&world.locks[0]);
             let waiting = world.table.locked(|table| table.first(address, Queue::Exclusive)).unwrap();
-            world.machine.set_own(waiting.thread, HIGH - 5);
+            world.machine.set_own_priority(waiting.thread, Priority::new(HIGH - 5));
             world.table.priority_changed(waiting.thread);
             world.machine.sleep(100);
             world.table.disown(address);
@@ -277,31 +271,29 @@ fn priorities_change_and_owners_disown_while_somebody_waits() {
 
 #[test]
 fn a_deadlock_is_reported_and_can_be_left() {
-    within(Duration::from_secs(30), || {
-        let world = World::new(true);
-        world.run(vec![
-            (LOW, |world| {
-                world.lock(0).unwrap();
-                world.machine.sleep(20);
-                world.lock(1).unwrap();
-                world.unlock(1);
-                world.unlock(0);
-            }),
-            (HIGH, |world| {
-                world.machine.sleep(10);
-                world.lock(1).unwrap();
-                world.machine.sleep(30);
-                let deadlock = world.lock(0).unwrap_err();
-                let links: Vec<_> = deadlock.links().collect();
-                assert_eq!(deadlock.length(), 2);
-                assert_eq!((links[0].thread, links[0].address), (world.me(), Address::of(&world.locks[0])));
-                assert_eq!(links[1].address, Address::of(&world.locks[1]));
-                assert!(deadlock.to_string().starts_with("deadlock of 2 threads"));
-                world.unlock(1);
-                world.lock(0).unwrap();
-                world.unlock(0);
-                assert_eq!(world.table.statistics().deadlocks, 1);
-            }),
-        ]);
-    });
+    let world = World::new(true);
+    world.run(vec![
+        (LOW, |world| {
+            world.lock(0).unwrap();
+            world.machine.sleep(20);
+            world.lock(1).unwrap();
+            world.unlock(1);
+            world.unlock(0);
+        }),
+        (HIGH, |world| {
+            world.machine.sleep(10);
+            world.lock(1).unwrap();
+            world.machine.sleep(30);
+            let deadlock = world.lock(0).unwrap_err();
+            let links: Vec<_> = deadlock.links().collect();
+            assert_eq!(deadlock.length(), 2);
+            assert_eq!((links[0].thread, links[0].address), (world.me(), Address::of(&world.locks[0])));
+            assert_eq!(links[1].address, Address::of(&world.locks[1]));
+            assert!(deadlock.to_string().starts_with("deadlock of 2 threads"));
+            world.unlock(1);
+            world.lock(0).unwrap();
+            world.unlock(0);
+            assert_eq!(world.table.statistics().deadlocks, 1);
+        }),
+    ]);
 }

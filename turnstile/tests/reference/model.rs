@@ -1,42 +1,42 @@
-//! The reference: vectors, and recursion from first principles. Shares no code with the graph.
+//! The reference: vectors, and recursion from first principles. Shares no code with the table.
 
 use std::vec::Vec;
 
 /// A wait.
 #[derive(Clone, Debug)]
-pub(super) struct Wait {
-    pub(super) thread: usize,
-    pub(super) address: usize,
-    pub(super) shared: bool,
-    pub(super) token: u64,
-    pub(super) owner: Option<usize>,
-    pub(super) arrival: u64,
+pub(crate) struct Wait {
+    pub(crate) thread: usize,
+    pub(crate) address: usize,
+    pub(crate) shared: bool,
+    pub(crate) token: u64,
+    pub(crate) owner: Option<usize>,
+    pub(crate) arrival: u64,
 }
 
 /// A share in an address.
 #[derive(Clone, Debug)]
-pub(super) struct Share {
-    pub(super) name: usize,
-    pub(super) owner: usize,
-    pub(super) address: usize,
-    pub(super) level: u64,
+pub(crate) struct Share {
+    pub(crate) name: usize,
+    pub(crate) owner: usize,
+    pub(crate) address: usize,
+    pub(crate) level: u64,
 }
 
 /// Threads are numbers below `own.len()`.
 #[derive(Clone, Debug)]
-pub(super) struct Model {
-    pub(super) own: Vec<u8>,
-    pub(super) waits: Vec<Wait>,
-    pub(super) shares: Vec<Share>,
-    pub(super) arrivals: u64,
+pub(crate) struct Model {
+    pub(crate) own: Vec<u8>,
+    pub(crate) waits: Vec<Wait>,
+    pub(crate) shares: Vec<Share>,
+    pub(crate) arrivals: u64,
 }
 
 impl Model {
-    pub(super) fn wait_of(&self, thread: usize) -> Option<&Wait> {
+    pub(crate) fn wait_of(&self, thread: usize) -> Option<&Wait> {
         self.waits.iter().find(|wait| wait.thread == thread)
     }
 
-    pub(super) fn owners(&self, wait: &Wait) -> Vec<usize> {
+    pub(crate) fn owners(&self, wait: &Wait) -> Vec<usize> {
         let mut owners: Vec<_> = wait.owner.into_iter().collect();
         owners.extend(
             self.shares
@@ -49,8 +49,13 @@ impl Model {
         owners
     }
 
+    /// The single owner of an address changes.
+    pub(crate) fn own_address(&mut self, address: usize, owner: Option<usize>) {
+        self.waits.iter_mut().filter(|wait| wait.address == address).for_each(|wait| wait.owner = owner);
+    }
+
     /// The largest effective priority of those who wait for `thread`.
-    pub(super) fn loan(&self, thread: usize) -> Option<u8> {
+    pub(crate) fn loan(&self, thread: usize) -> Option<u8> {
         self.waits
             .iter()
             .filter(|wait| self.owners(wait).contains(&thread))
@@ -58,12 +63,12 @@ impl Model {
             .max()
     }
 
-    pub(super) fn effective(&self, thread: usize) -> u8 {
+    pub(crate) fn effective(&self, thread: usize) -> u8 {
         self.own[thread].max(self.loan(thread).unwrap_or(0))
     }
 
     /// Whether `from` is `to`, or waits for it, directly or through others.
-    pub(super) fn reaches(&self, from: usize, to: usize) -> bool {
+    pub(crate) fn reaches(&self, from: usize, to: usize) -> bool {
         from == to
             || self
                 .wait_of(from)
@@ -71,7 +76,7 @@ impl Model {
     }
 
     /// The waits on a queue, in the order in which they are to be woken.
-    pub(super) fn queue(&self, address: usize, shared: bool) -> Vec<Wait> {
+    pub(crate) fn queue(&self, address: usize, shared: bool) -> Vec<Wait> {
         let mut queue: Vec<_> = self
             .waits
             .iter()
