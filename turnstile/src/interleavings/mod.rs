@@ -35,6 +35,8 @@ use shuttle as checker;
 use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::string::String;
+use std::sync::Arc;
+use std::vec::Vec;
 
 use crate::fault::{Fault, without};
 
@@ -52,7 +54,7 @@ fn explore(preemptions: usize, body: impl Fn() + Send + Sync + 'static) {
 fn explore(_: usize, body: impl Fn() + Send + Sync + 'static) {
     let iterations = std::env::var("SHUTTLE_ITERATIONS")
         .map_or(3000, |number| number.parse().expect("SHUTTLE_ITERATIONS is a number"));
-    let body = std::sync::Arc::new(move || scheduler::execution(&body));
+    let body = Arc::new(move || scheduler::execution(&body));
     let again = || {
         let body = body.clone();
         move || body()
@@ -75,6 +77,47 @@ fn found(fault: Fault, preemptions: usize, body: impl Fn() + Send + Sync + 'stat
         std::println!("{fault:?}: {}", said.unwrap_or("failed"));
     }
     result.is_err()
+}
+
+/// A lock, what it protects, and the ways in and out that threads use.
+trait Subject: Send + Sync + 'static {
+    type Way: Copy + Sync + 'static;
+
+    /// The way of the thread that comes when all others have gone.
+    const LAST: Self::Way;
+
+    fn new() -> Self;
+    fn is_locked(&self) -> bool;
+    fn use_once(&self, way: Self::Way);
+}
+
+fn fresh<L: Subject>() -> Arc<L> {
+    let subject = L::new();
+    // Makes the word, which loom wants done before threads use it.
+    assert!(!subject.is_locked());
+    Arc::new(subject)
+}
+
+/// Threads of these priorities, each with its ways, beside the main one, which has priority 1.
+fn contend_for<L: Subject>(
+    threads: &'static [(u8, &'static [L::Way])],
+    mine: &'static [L::Way],
+) -> impl Fn() + Send + Sync + 'static {
+    move || {
+        let subject = fresh::<L>();
+        let others: Vec<_> = threads
+            .iter()
+            .map(|(own, ways)| {
+                let subject = subject.clone();
+                scheduler::spawn(*own, move || ways.iter().for_each(|way| subject.use_once(*way)))
+            })
+            .collect();
+        mine.iter().for_each(|way| subject.use_once(*way));
+        others.into_iter().for_each(|other| other.join().unwrap());
+        assert!(!subject.is_locked(), "nobody is inside any more");
+        // A bit that is left over costs the next one a way through the table, and goes.
+        subject.use_once(L::LAST);
+    }
 }
 
 /// What a lock protects: a number that is not atomic, so that loom sees unordered accesses, and a scheduling point between its halves,

@@ -1,12 +1,11 @@
 //! `RawPiMutex`: exclusion, no lost wake-up, lending to each owner in turn, time limits, cycles (INV-M-1 to INV-M-4).
 
 use std::sync::Arc;
-use std::vec::Vec;
 
 use lock_api::{GuardNoSend, RawMutex as _, RawMutexFair as _, RawMutexTimed as _};
 
 use super::scheduler::{Checked, spawn};
-use super::{Fault, Guarded, explore, found};
+use super::{Fault, Guarded, Subject, contend_for, explore, found, fresh};
 use crate::{Address, LockScheduler as _, RawPiMutex, Scheduler as _};
 
 /// A mutex and what it protects.
@@ -24,14 +23,9 @@ enum Way {
     Fair,
 }
 
-impl Shared {
-    fn new() -> Arc<Self> {
-        let shared = Self { mutex: RawPiMutex::INIT, guarded: Guarded::default() };
-        // Makes the word, which loom wants done before threads use it.
-        assert!(!shared.mutex.is_locked());
-        Arc::new(shared)
-    }
+use Way::{Fair, TimeLimit, Try, Wait};
 
+impl Shared {
     /// Those who wait lend to the owner, which is this thread (INV-M-2).
     fn waiters_lend_to_me(&self) {
         let me = Checked.current();
@@ -50,12 +44,26 @@ impl Shared {
             assert_eq!(edge.owner, Some(me), "a waiter does not lend to the owner");
         }
     }
+}
+
+impl Subject for Shared {
+    type Way = Way;
+
+    const LAST: Way = Way::Wait;
+
+    fn new() -> Self {
+        Self { mutex: RawPiMutex::INIT, guarded: Guarded::default() }
+    }
+
+    fn is_locked(&self) -> bool {
+        self.mutex.is_locked()
+    }
 
     fn use_once(&self, way: Way) {
         let entered = match way {
-            Way::Wait | Way::Fair => Some(self.mutex.lock()),
-            Way::Try => self.mutex.try_lock(),
-            Way::TimeLimit => self.mutex.try_lock_for(()),
+            Wait | Fair => Some(self.mutex.lock()),
+            Try => self.mutex.try_lock(),
+            TimeLimit => self.mutex.try_lock_for(()),
         };
         if entered.is_none() {
             return;
@@ -65,36 +73,20 @@ impl Shared {
         // SAFETY: locked above, by this thread.
         unsafe {
             match way {
-                Way::Fair => self.mutex.unlock_fair(GuardNoSend::new()),
+                Fair => self.mutex.unlock_fair(GuardNoSend::new()),
                 _ => self.mutex.unlock(GuardNoSend::new()),
             }
         }
     }
 }
 
-/// Threads of these priorities, the first being the main one of priority 1, each with its ways in.
+/// As [`contend_for`], for this lock.
 fn contend(
     threads: &'static [(u8, &'static [Way])],
     mine: &'static [Way],
 ) -> impl Fn() + Send + Sync + 'static {
-    move || {
-        let shared = Shared::new();
-        let others: Vec<_> = threads
-            .iter()
-            .map(|(own, ways)| {
-                let shared = shared.clone();
-                spawn(*own, move || ways.iter().for_each(|way| shared.use_once(*way)))
-            })
-            .collect();
-        mine.iter().for_each(|way| shared.use_once(*way));
-        others.into_iter().for_each(|other| other.join().unwrap());
-        assert!(!shared.mutex.is_locked(), "nobody is inside any more");
-        // A bit that is left over costs the next one a way through the table, and goes.
-        shared.use_once(Way::Wait);
-    }
+    contend_for::<Shared>(threads, mine)
 }
-
-use Way::{Fair, TimeLimit, Try, Wait};
 
 #[test]
 fn two_threads() {
@@ -140,7 +132,7 @@ fn six_threads() {
 #[test]
 fn a_cycle_is_refused_to_somebody() {
     explore(20, || {
-        let both = Arc::new([Shared::new(), Shared::new()]);
+        let both = Arc::new([fresh::<Shared>(), fresh::<Shared>()]);
         let take = |both: &[Arc<Shared>; 2], first: usize| {
             let (first, second) = (&both[first], &both[1 - first]);
             let _ = first.mutex.lock();

@@ -1,13 +1,10 @@
 //! `RawPiRwLock`: exclusion, no lost wake-up, and the slots: every reader inside is lent to while a writer waits (INV-W-2), and every
 //! hold is released exactly once (INV-W-3, which `execution` checks at its end).
 
-use std::sync::Arc;
-use std::vec::Vec;
-
 use lock_api::{RawRwLock as _, RawRwLockTimed as _};
 
-use super::scheduler::{Checked, spawn};
-use super::{Fault, Guarded, explore, found};
+use super::scheduler::Checked;
+use super::{Fault, Guarded, Subject, contend_for, explore, found};
 use crate::{LockScheduler as _, Queue, RawPiRwLock, Scheduler as _};
 
 struct Shared {
@@ -28,13 +25,6 @@ enum Way {
 use Way::{Read, ReadInTime, TryRead, TryWrite, Write, WriteInTime};
 
 impl Shared {
-    fn new() -> Arc<Self> {
-        let shared = Self { lock: RawPiRwLock::INIT, guarded: Guarded::default() };
-        // Makes the word, which loom wants done before threads use it.
-        assert!(!shared.lock.is_locked());
-        Arc::new(shared)
-    }
-
     /// A writer that waits lends to this thread, which is inside (INV-W-2).
     fn a_writer_lends_to_me(&self) {
         let first = Checked::table().locked(|table| {
@@ -44,6 +34,20 @@ impl Shared {
         if let Some((writer, mine)) = first {
             assert!(mine >= writer, "the writer does not lend to a reader inside");
         }
+    }
+}
+
+impl Subject for Shared {
+    type Way = Way;
+
+    const LAST: Way = Way::Write;
+
+    fn new() -> Self {
+        Self { lock: RawPiRwLock::INIT, guarded: Guarded::default() }
+    }
+
+    fn is_locked(&self) -> bool {
+        self.lock.is_locked()
     }
 
     fn use_once(&self, way: Way) {
@@ -73,24 +77,12 @@ impl Shared {
     }
 }
 
+/// As [`contend_for`], for this lock.
 fn contend(
     threads: &'static [(u8, &'static [Way])],
     mine: &'static [Way],
 ) -> impl Fn() + Send + Sync + 'static {
-    move || {
-        let shared = Shared::new();
-        let others: Vec<_> = threads
-            .iter()
-            .map(|(own, ways)| {
-                let shared = shared.clone();
-                spawn(*own, move || ways.iter().for_each(|way| shared.use_once(*way)))
-            })
-            .collect();
-        mine.iter().for_each(|way| shared.use_once(*way));
-        others.into_iter().for_each(|other| other.join().unwrap());
-        assert!(!shared.lock.is_locked(), "nobody is inside any more");
-        shared.use_once(Write);
-    }
+    contend_for::<Shared>(threads, mine)
 }
 
 #[test]
