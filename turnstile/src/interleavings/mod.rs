@@ -67,7 +67,10 @@ fn explore(_: usize, body: impl Fn() + Send + Sync + 'static) {
 /// Whether some execution of `body` fails with the step left out; what it says then.
 fn found(fault: Fault, preemptions: usize, body: impl Fn() + Send + Sync + 'static) -> bool {
     let traced = std::env::var("RUST_BACKTRACE").is_ok_and(|value| value != "0");
-    assert!(!(cfg!(turnstile_loom) && traced), "loom's stacks are too small for backtraces: set RUST_BACKTRACE=0");
+    assert!(
+        !(cfg!(turnstile_loom) && traced),
+        "loom's stacks are too small for backtraces: set RUST_BACKTRACE=0"
+    );
     let result = catch_unwind(AssertUnwindSafe(|| without(fault, || explore(preemptions, body))));
     if let Err(panic) = &result {
         let said = panic
