@@ -53,8 +53,15 @@ impl<'s, M: Machine> Gather<'s, M> {
     pub(crate) fn add_table(&mut self, table: Frame, va: VirtAddr) {
         // Paging-structure caches may hold the table even if no leaf was ever used (H-15). Invalidating
         // any page of the address space empties them.
-        self.add(va, Entry(ACCESSED));
+        let mutation = self.system.mutation();
+        if !mutation.is(Mutation::NoFlushOfTables) {
+            self.add(va, Entry(ACCESSED));
+        }
         if let Some(record) = self.system.page(table) {
+            if mutation.is(Mutation::FreeBeforeFlush) {
+                record.set_chain(None);
+                return Freed { tables: Some(table) }.give_back(self.system);
+            }
             record.set_chain(self.tables);
             self.tables = Some(table);
         }
@@ -69,7 +76,9 @@ impl<'s, M: Machine> Gather<'s, M> {
     /// empty afterwards; the frames come out.
     #[must_use = "the frames must be given back"]
     pub(crate) fn flush(&mut self) -> Freed {
-        if let Some((low, high)) = self.span.take() {
+        if let Some((low, high)) = self.span.take()
+            && !self.system.mutation().is(Mutation::NoFlush)
+        {
             let end = high.wrapping_add(PAGE_SIZE);
             let what = VirtRange::new(low, end)
                 .map_or(Invalidation::AddressSpace, |r| Invalidation::of_range(r, self.core.is_kernel()));

@@ -30,8 +30,52 @@ macro_rules! mutations {
 mutations! {
     /// `remove_all` and `remove_write` do not wait for other threads' delayed invalidations.
     NoDiWait = "no-di-wait",
+    /// `remove_all` does not wait if the PV list is empty on arrival (H-28).
+    NoWaitIfEmpty = "no-wait-if-empty",
+    /// `remove_write` does not wait if the page is not marked writeable on arrival (H-28).
+    NoWaitIfReadOnly = "no-wait-if-read-only",
+    /// `remove` does not mark the pages whose PV entries it unlinks (H-76).
+    NoMark = "no-mark",
     /// Every 16th shootdown forgets one of its targets.
     ForgetShootdown = "forget-shootdown",
+    /// Operations over ranges do not flush at all.
+    NoFlush = "no-flush",
+    /// `protect` and `advise` release the pmap lock before they flush.
+    FlushAfterUnlock = "flush-after-unlock",
+    /// `enter` replaces a frame without a flush in between (H-11).
+    NoBreak = "no-break",
+    /// `enter` does not flush when a dirty bit or the right to execute goes (H-12).
+    NoFlushOfLostRights = "no-flush-of-lost-rights",
+    /// `clear_modify` does not flush.
+    NoFlushOfClean = "no-flush-of-clean",
+    /// `ts_referenced` does not flush.
+    NoFlushOfUnaccessed = "no-flush-of-unaccessed",
+    /// `qenter` does not flush what it replaces, nor `qremove` what it removes.
+    NoFlushOfKernel = "no-flush-of-kernel",
+    /// Page-table pages are freed before the flush (H-16).
+    FreeBeforeFlush = "free-before-flush",
+    /// A table that goes is not flushed unless one of its leaves must be (H-15).
+    NoFlushOfTables = "no-flush-of-tables",
+    /// `unwire` clears its bit by a load and a store (H-13).
+    PlainUnwire = "plain-unwire",
+    /// Dirty bits of removed entries are forgotten.
+    ForgetDirty = "forget-dirty",
+    /// Accessed bits of removed entries are forgotten (H-86).
+    ForgetReferenced = "forget-referenced",
+    /// Pages are not marked writeable when they get a writable mapping (H-71).
+    NoWriteableMark = "no-writeable-mark",
+    /// Questions about an address do not look whether its entry is valid (H-52).
+    TrustInvalid = "trust-invalid",
+    /// `copy_from` copies entries as they are (H-59).
+    CopyAsIs = "copy-as-is",
+    /// `extract_and_hold` takes a hold although holds are refused.
+    HoldAnyway = "hold-anyway",
+    /// Frames that are out of use are used (H-41).
+    UseRetired = "use-retired",
+    /// `remove_pages` takes wired mappings, too.
+    RemoveWiredPages = "remove-wired-pages",
+    /// `remove_pages` does not look whether the address space is active elsewhere (H-39).
+    RemovePagesAnywhere = "remove-pages-anywhere",
     /// Reclaiming works without a section of delayed invalidation, so that pages are not marked.
     ReclaimUnmarked = "reclaim-unmarked",
     /// Reclaiming takes wired mappings, too.

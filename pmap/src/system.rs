@@ -10,7 +10,7 @@ use crate::addr::{Frame, USER_END, VirtAddr};
 use crate::cpuset::MAX_CPUS;
 use crate::error::{Shortage, SystemError};
 use crate::machine::{FrameUse, Machine};
-use crate::mutation::Switch;
+use crate::mutation::{Mutation, Switch};
 use crate::options::Options;
 use crate::pcid::Allocator;
 use crate::pmap::{Arena, Core, Pmap};
@@ -353,7 +353,7 @@ impl<M: Machine> System<M> {
             };
             let Some(record) = self.page(frame) else { return Some(frame) };
             // A frame that must never be used stays allocated, which is the best place for it (H-41).
-            if !record.is_retired() {
+            if !record.is_retired() || self.mutation().is(Mutation::UseRetired) {
                 record.set_internal(true);
                 return Some(frame);
             }

@@ -4,10 +4,16 @@
 mod world;
 
 use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
 use world::{Op, Setting, run};
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 160, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 160,
+        // What once failed is tried first, and is committed.
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct("tests/state_machine.regressions"))),
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn the_pmap_agrees_with_the_model(

@@ -1,13 +1,17 @@
 //! One contract, one suite, every implementation.
 //!
+//! `GENCOUNT_STRESS_SECONDS=60` makes each of the tests with many threads run that long; `.ci/stress` does so.
+//!
 //! A test is a function of the implementation; `suite!` makes one test of it for each. What real threads cannot
 //! see: reorderings that this machine does not make. The interleavings are searched by seed in the library's own tests.
 #![cfg(feature = "std")]
 
 mod history;
 mod limits;
+mod linearizability;
 mod misuse;
 mod model;
+mod record;
 mod support;
 mod waiting;
 
@@ -34,6 +38,9 @@ macro_rules! suite {
 }
 
 suite! {
+    linearizability:
+        histories_are_possible,
+        altered_histories_are_impossible;
     history:
         watermark_never_runs_ahead_of_an_open_section,
         no_wake_up_is_lost,

@@ -32,16 +32,51 @@ pub(crate) fn watermark(domain: &Domain<Hosted>, word: &GenerationWord) -> u64 {
     watermark
 }
 
+/// Twice as many threads as cores, and 8 at least: some are always preempted, wherever they are.
+pub(crate) fn threads() -> usize {
+    std::thread::available_parallelism().map_or(8, |cores| (2 * cores.get()).clamp(8, 64))
+}
+
+/// How long each stress test runs: 900 ms, or as many seconds as the environment says.
+fn stress_time() -> Duration {
+    match std::env::var("GENCOUNT_STRESS_SECONDS") {
+        Ok(seconds) => {
+            Duration::from_secs(seconds.parse().expect("GENCOUNT_STRESS_SECONDS is a whole number"))
+        }
+        Err(_) => Duration::from_millis(900),
+    }
+}
+
+/// Runs a round, and more of them until the stress test's time is up.
+pub(crate) fn for_a_while(mut round: impl FnMut()) {
+    let start = Instant::now();
+    loop {
+        round();
+        if start.elapsed() >= stress_time() {
+            break;
+        }
+    }
+}
+
 /// Runs `body` on a thread of its own and fails if it takes longer than a minute: a lost wake-up shows as a failure,
 /// not as a hang.
 pub(crate) fn within_a_minute(body: impl FnOnce() + Send + 'static) {
+    within(Duration::from_secs(60), body);
+}
+
+/// As [`within_a_minute`], and as long as a stress test takes.
+pub(crate) fn within_its_time(body: impl FnOnce() + Send + 'static) {
+    within(Duration::from_secs(60) + stress_time(), body);
+}
+
+fn within(limit: Duration, body: impl FnOnce() + Send + 'static) {
     let (done, finished) = mpsc::channel();
     let thread = std::thread::spawn(move || {
         body();
         let _ = done.send(());
     });
-    match finished.recv_timeout(Duration::from_secs(60)) {
-        Err(mpsc::RecvTimeoutError::Timeout) => panic!("still blocked after a minute"),
+    match finished.recv_timeout(limit) {
+        Err(mpsc::RecvTimeoutError::Timeout) => panic!("still blocked after {limit:?}"),
         Ok(()) | Err(mpsc::RecvTimeoutError::Disconnected) => {
             if let Err(panic) = thread.join() {
                 std::panic::resume_unwind(panic);

@@ -5,6 +5,7 @@ use core::cell::Cell;
 use crate::addr::VirtRange;
 use crate::entry::{ACCESSED, DIRTY, Entry, PRESENT, WIRED};
 use crate::machine::Machine;
+use crate::mutation::Mutation;
 use crate::record::PageRecord;
 use crate::shootdown::Invalidation;
 use crate::system::System;
@@ -66,7 +67,7 @@ impl<M: Machine> System<M> {
                     && slot.load().is_modified()
                 {
                     let old = slot.clear(DIRTY);
-                    if old.has(ACCESSED) {
+                    if old.has(ACCESSED) && !self.mutation().is(Mutation::NoFlushOfClean) {
                         self.invalidate(core, Invalidation::Range(VirtRange::page_of(va)));
                     }
                 }
@@ -100,7 +101,9 @@ impl<M: Machine> System<M> {
                     }
                     if now.has(ACCESSED) {
                         slot.clear(ACCESSED);
-                        self.invalidate(core, Invalidation::Range(VirtRange::page_of(va)));
+                        if !self.mutation().is(Mutation::NoFlushOfUnaccessed) {
+                            self.invalidate(core, Invalidation::Range(VirtRange::page_of(va)));
+                        }
                         found += 1;
                     }
                 }

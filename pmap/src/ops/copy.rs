@@ -3,8 +3,12 @@
 use crate::addr::VirtRange;
 use crate::entry::{Entry, FRAME_MASK, MANAGED, NO_EXECUTE, PRESENT, USER, WRITABLE};
 use crate::machine::Machine;
+use crate::mutation::Mutation;
 use crate::pmap::Pmap;
 use crate::table::LeafTables;
+
+/// The bits of an entry that a copy has, too.
+const COPIED: u64 = FRAME_MASK | PRESENT | WRITABLE | USER | NO_EXECUTE;
 
 impl<M: Machine> Pmap<'_, M> {
     /// Copies the managed mappings that `source` has in `range` to the same addresses here, unwired, neither
@@ -36,7 +40,8 @@ impl<M: Machine> Pmap<'_, M> {
                     continue;
                 }
                 // By name, so that no other software bit comes along (H-59).
-                let new = Entry(entry.0 & (FRAME_MASK | PRESENT | WRITABLE | USER | NO_EXECUTE));
+                let kept = if system.mutation().is(Mutation::CopyAsIs) { !0 } else { COPIED };
+                let new = Entry(entry.0 & kept);
                 match system.add_unaccessed(to, &mut state, &mut pv, va, new) {
                     Ok(entered) => made += u64::from(entered),
                     Err(_) => break 'tables,

@@ -4,6 +4,7 @@ use crate::addr::{Frame, VirtAddr, VirtRange};
 use crate::entry::{ACCESSED, DIRTY, Entry, FRAME_MASK, MANAGED, NO_EXECUTE, Slot, USER, WIRED, WRITABLE};
 use crate::error::{EnterError, FrameError, Shortage};
 use crate::machine::Machine;
+use crate::mutation::Mutation;
 use crate::pmap::{Core, Pmap, State};
 use crate::protection::{Access, EnterFlags, Protection};
 use crate::pv::{NoEntry, PvPtr, PvSlot};
@@ -109,7 +110,9 @@ impl<M: Machine> System<M> {
         }
         match self.page(frame) {
             Some(page) if page.is_internal() => Err(FrameError::PmapsOwn),
-            Some(page) if page.is_retired() => Err(FrameError::Retired),
+            Some(page) if page.is_retired() && !self.mutation().is(Mutation::UseRetired) => {
+                Err(FrameError::Retired)
+            }
             _ => Ok(()),
         }
     }
@@ -202,7 +205,8 @@ impl<M: Machine> System<M> {
         if loses_dirty && let Some(page) = page {
             page.set_dirty();
         }
-        if (loses_dirty || loses_execute) && old.has(ACCESSED) {
+        let skips_flush = self.mutation().is(Mutation::NoFlushOfLostRights);
+        if (loses_dirty || loses_execute) && old.has(ACCESSED) && !skips_flush {
             self.invalidate(core, Invalidation::Range(VirtRange::page_of(va)));
         }
         self.guarantee_restricted(core, VirtRange::page_of(va));
@@ -222,7 +226,7 @@ impl<M: Machine> System<M> {
         if old.has(WIRED) {
             state.wired -= 1;
         }
-        if old.has(ACCESSED) {
+        if old.has(ACCESSED) && !self.mutation().is(Mutation::NoBreak) {
             self.invalidate(core, Invalidation::Range(VirtRange::page_of(va)));
         }
         self.guarantee_unmapped(core, VirtRange::page_of(va));
@@ -250,7 +254,7 @@ impl<M: Machine> System<M> {
             (Some(page), Some(entry)) => {
                 pv.change_to(page);
                 pv.append(page, entry, va);
-                if new.has(WRITABLE) {
+                if new.has(WRITABLE) && !self.mutation().is(Mutation::NoWriteableMark) {
                     page.set_writeable();
                 }
             }

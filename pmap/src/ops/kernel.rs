@@ -7,6 +7,7 @@ use crate::addr::{Frame, PAGE_SHIFT, PhysAddr, VirtAddr, VirtRange};
 use crate::entry::{ACCESSED, DIRTY, Entry, GLOBAL, Slot};
 use crate::error::{KernelMapError, Shortage};
 use crate::machine::Machine;
+use crate::mutation::Mutation;
 use crate::protection::Protection;
 use crate::shootdown::Invalidation;
 use crate::system::System;
@@ -88,10 +89,15 @@ impl<M: Machine> System<M> {
                 stale |= old.is_present();
             }
         }
-        if stale {
+        self.flush_kernel(range, stale);
+        Ok(())
+    }
+
+    /// Invalidates what was replaced or removed, if that was anything.
+    fn flush_kernel(&self, range: VirtRange, stale: bool) {
+        if stale && !self.mutation().is(Mutation::NoFlushOfKernel) {
             self.invalidate(self.kernel(), Invalidation::of_range(range, true));
         }
-        Ok(())
     }
 
     /// The physical address that `va` in the kernel window translates to; `None` if nothing is mapped there. Takes
@@ -119,10 +125,8 @@ impl<M: Machine> System<M> {
         for va in range.iter() {
             stale |= self.kernel_slot(va)?.take().is_present();
         }
-        if stale {
-            self.invalidate(self.kernel(), Invalidation::of_range(range, true));
-            self.guarantee_unmapped(self.kernel(), range);
-        }
+        self.flush_kernel(range, stale);
+        self.guarantee_unmapped(self.kernel(), range);
         Ok(())
     }
 }

@@ -4,6 +4,7 @@ use crate::addr::VirtAddr;
 use crate::entry::{ACCESSED, Entry, MANAGED, Slot, WIRED};
 use crate::flush::Gather;
 use crate::machine::Machine;
+use crate::mutation::Mutation;
 use crate::pmap::{Core, State};
 use crate::pv::{PvPtr, PvSlot};
 use crate::record::PageRecord;
@@ -30,10 +31,10 @@ impl<M: Machine> System<M> {
             return None;
         }
         let page = self.page(old.frame())?;
-        if old.is_modified() {
+        if old.is_modified() && !self.mutation().is(Mutation::ForgetDirty) {
             page.set_dirty();
         }
-        if old.has(ACCESSED) {
+        if old.has(ACCESSED) && !self.mutation().is(Mutation::ForgetReferenced) {
             page.set_referenced();
         }
         Some(page)
@@ -76,7 +77,9 @@ impl<M: Machine> System<M> {
             pv.change_to(page);
             // First the mark: who sees the page without its writeable mark, which goes with the last PV entry,
             // sees the generation to wait for.
-            if let Some(word) = pv.word() {
+            if let Some(word) = pv.word()
+                && !self.mutation().is(Mutation::NoMark)
+            {
                 self.machine().participant().mark(word);
             }
             entry = pv.find(page, core.as_owner(), va);

@@ -29,6 +29,7 @@ impl<M: Machine> System<M> {
         self.count(|c| &c.remove_all_calls, 1);
         let mut freed = Freed::default();
         let mut pv = self.pv_locks().write(page);
+        let skips_wait = page.first_pv().is_none() && self.mutation().is(Mutation::NoWaitIfEmpty);
         while let Some(entry) = page.first_pv() {
             let Ok((core, mut state)) = self.lock_owner(&mut pv, page, entry) else { continue };
             let va = entry.va();
@@ -47,7 +48,9 @@ impl<M: Machine> System<M> {
         }
         page.clear_writeable();
         drop(pv);
-        self.wait_for_invalidations(page);
+        if !skips_wait {
+            self.wait_for_invalidations(page);
+        }
         freed.give_back(self);
         self.machine().guarantee(Guarantee::PageUnmapped { frame: page.frame() });
     }
@@ -65,6 +68,9 @@ impl<M: Machine> System<M> {
         if page.is_writeable() {
             self.count(|c| &c.remove_write_calls, 1);
             self.write_protect_mappings(page);
+        } else if self.mutation().is(Mutation::NoWaitIfReadOnly) {
+            self.machine().guarantee(Guarantee::PageReadOnly { frame: page.frame() });
+            return;
         }
         // Also if no mapping is writable: the last one may have been unlinked by somebody who has not flushed.
         self.wait_for_invalidations(page);

@@ -5,6 +5,7 @@ use crate::entry::{DIRTY, Entry, MANAGED, NO_EXECUTE, WIRED, WRITABLE};
 use crate::error::NotWired;
 use crate::flush::Gather;
 use crate::machine::Machine;
+use crate::mutation::Mutation;
 use crate::pmap::{Core, Pmap};
 use crate::protection::Protection;
 use crate::record::PageRecord;
@@ -33,6 +34,12 @@ impl<M: Machine> System<M> {
                 }
             }
         }
+        let state = if self.mutation().is(Mutation::FlushAfterUnlock) {
+            drop(state);
+            None
+        } else {
+            Some(state)
+        };
         let freed = gather.flush();
         self.guarantee_restricted(core, range);
         drop(state);
@@ -88,7 +95,14 @@ impl<M: Machine> Pmap<'_, M> {
                 let slot = system.slot(table, va.index(1));
                 if slot.load().is_present() {
                     // Atomically, because the processor may set bits of the same word (H-13).
-                    if !slot.clear(WIRED).has(WIRED) {
+                    let old = if system.mutation().is(Mutation::PlainUnwire) {
+                        let old = slot.load();
+                        slot.exchange(old.without(WIRED));
+                        old
+                    } else {
+                        slot.clear(WIRED)
+                    };
+                    if !old.has(WIRED) {
                         return Err(NotWired(va));
                     }
                     state.wired -= 1;

@@ -8,6 +8,7 @@ use crate::entry::WIRED;
 use crate::error::ActiveElsewhere;
 use crate::flush::Gather;
 use crate::machine::Machine;
+use crate::mutation::Mutation;
 use crate::pmap::Pmap;
 use crate::table::{LeafTables, user_part};
 
@@ -78,7 +79,10 @@ impl<M: Machine> Pmap<'_, M> {
         let mut state = core.lock();
         // ORD: SeqCst pairs with `activate`'s insertion.
         let active = core.active().load(Ordering::SeqCst);
-        if active.len() != 1 || !machine.without_preemption(|| active.contains(machine.current_cpu())) {
+        let anywhere = system.mutation().is(Mutation::RemovePagesAnywhere);
+        if !anywhere
+            && (active.len() != 1 || !machine.without_preemption(|| active.contains(machine.current_cpu())))
+        {
             return Err(ActiveElsewhere);
         }
         let mut pv = system.pv_locks().slot();
@@ -87,7 +91,7 @@ impl<M: Machine> Pmap<'_, M> {
             for entry in chunk.in_use() {
                 let va = entry.va();
                 if let Some(slot) = system.leaf_slot(core.root(), va)
-                    && !slot.load().has(WIRED)
+                    && (!slot.load().has(WIRED) || system.mutation().is(Mutation::RemoveWiredPages))
                 {
                     system.remove_leaf(core, &mut state, &mut pv, &mut gather, va, slot);
                 }

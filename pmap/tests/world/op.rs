@@ -173,46 +173,51 @@ pub(crate) enum Kind {
 type Weighted = (u8, fn(Choice) -> Kind);
 
 const WEIGHTS: [Weighted; 27] = [
-    (10, |c| Kind::Touch { place: c.place(0), access: c.access() }),
-    (4, |c| Kind::Activate { space: c.space() }),
-    (10, |c| Kind::Enter {
+    (24, |c| Kind::Touch { place: c.place(0), access: c.access() }),
+    (5, |c| Kind::Activate { space: c.space() }),
+    (14, |c| Kind::Enter {
         space: c.space(),
         place: c.place(0),
         page: c.page(0),
-        prot: c.rights(),
+        prot: c.permitting(),
         access: c.access(),
         wired: c.flag(5) && c.flag(6),
     }),
-    (4, |c| Kind::EnterQuick { space: c.space(), place: c.place(0), page: c.page(0), prot: c.rights() }),
+    (3, |c| Kind::EnterQuick { space: c.space(), place: c.place(0), page: c.page(0), prot: c.rights() }),
     (1, |c| Kind::Fill { space: c.space(), page: c.page(0), count: 1 + u64::from(c.0[4]) }),
-    (4, |c| Kind::Remove { space: c.space(), from: c.place(0), to: c.place(1), delete: c.flag(6) }),
-    (4, |c| Kind::Protect { space: c.space(), from: c.place(0), to: c.place(1), prot: c.prot() }),
+    (2, |c| Kind::Remove { space: c.space(), from: c.place(0), to: c.end(), delete: c.flag(6) }),
+    (3, |c| Kind::Protect { space: c.space(), from: c.place(0), to: c.end(), prot: c.rights() }),
     (2, |c| Kind::Unwire { space: c.space(), place: c.place(0) }),
     (3, |c| Kind::Advise {
         space: c.space(),
         from: c.place(0),
-        to: c.place(1),
+        to: c.end(),
         advice: if c.flag(6) { Advice::Free } else { Advice::DontNeed },
     }),
-    (2, |c| Kind::RemovePages { space: c.space() }),
+    (1, |c| Kind::RemovePages { space: c.space() }),
     (2, |c| Kind::Copy { to: c.space(), from: usize::from(c.0[4]) % SPACES }),
-    (3, |c| Kind::RemoveAll { page: c.page(0) }),
-    (3, |c| Kind::RemoveWrite { page: c.page(0) }),
+    (2, |c| Kind::RemoveAll { page: c.page(0) }),
+    (2, |c| Kind::RemoveWrite { page: c.page(0) }),
     (3, |c| Kind::ClearModify { page: c.page(0) }),
-    (3, |c| Kind::Age { page: c.page(0) }),
-    (2, |c| Kind::Hold { space: c.space(), place: c.place(0), prot: c.rights() }),
+    (4, |c| Kind::Age { page: c.page(0) }),
+    (3, |c| Kind::Hold { space: c.space(), place: c.place(0), prot: c.rights() }),
     (2, |c| Kind::Unhold { page: c.page(0) }),
-    (1, |c| Kind::RefuseHolds { page: c.page(0) }),
+    (2, |c| Kind::RefuseHolds { page: c.page(0) }),
     (1, |c| Kind::CopyPage { from: c.page(0), to: c.page(1) }),
     (1, |c| Kind::CopyPages { from: c.page(0), to: c.page(1), offset: u64::from(c.0[6]) * 16 }),
     (1, |c| Kind::ZeroArea { page: c.page(0), offset: u64::from(c.0[6]), size: u64::from(c.0[7]) }),
-    (2, |c| Kind::KernelEnter { at: c.kernel(), page: c.page(0), several: c.flag(6) }),
-    (1, |c| Kind::KernelRemove { at: c.kernel() }),
-    (2, |c| Kind::KernelTouch { at: c.kernel(), access: c.access() }),
+    (4, |c| Kind::KernelEnter { at: c.kernel(), page: c.page(0), several: c.flag(6) }),
+    (2, |c| Kind::KernelRemove { at: c.kernel() }),
+    (6, |c| Kind::KernelTouch { at: c.kernel(), access: c.access() }),
     (1, |c| Kind::Recreate { space: c.space() }),
     (1, |_| Kind::StopCpu),
     (1, |c| Kind::Reserve { space: c.space(), mappings: 2 * usize::from(c.0[4]) }),
 ];
+
+/// One of `all` things, in half of the cases one of the first `usual`: so that operations meet.
+fn few(byte: u8, usual: usize, all: usize) -> usize {
+    usize::from(byte) % if byte < 128 { usual } else { all }
+}
 
 /// The bytes from which the details of an operation come.
 #[derive(Clone, Copy)]
@@ -220,19 +225,24 @@ struct Choice([u8; 8]);
 
 impl Choice {
     fn space(self) -> usize {
-        usize::from(self.0[2]) % SPACES
+        few(self.0[2], 1, SPACES)
     }
 
     fn place(self, which: usize) -> Place {
-        Place(usize::from(self.0[3 + 3 * which]) % PLACES.len())
+        Place(few(self.0[3 + 3 * which], 2, PLACES.len()))
+    }
+
+    /// Where a range ends that begins at the place: in half of the cases, there.
+    fn end(self) -> Place {
+        if self.0[6] < 128 { self.place(0) } else { self.place(1) }
     }
 
     fn page(self, which: usize) -> usize {
-        usize::from(self.0[4 + which]) % PAGES
+        few(self.0[4 + which], 2, PAGES)
     }
 
     fn kernel(self) -> usize {
-        usize::from(self.0[3]) % KERNEL_PAGES
+        few(self.0[3], 1, KERNEL_PAGES)
     }
 
     fn prot(self) -> Protection {
@@ -242,6 +252,11 @@ impl Choice {
     /// With [`Protection::READ`], but rarely.
     fn rights(self) -> Protection {
         if self.0[5] < 250 { self.prot() | Protection::READ } else { self.prot() }
+    }
+
+    /// What the access needs, but for one in four.
+    fn permitting(self) -> Protection {
+        if self.0[5] < 192 { self.rights() | self.access().needs() } else { self.rights() }
     }
 
     fn access(self) -> Access {
@@ -267,7 +282,7 @@ impl Op {
             }
             left -= u32::from(weight);
         }
-        Self { cpu: usize::from(bytes[1]) % CPUS, kind: make(Choice(bytes)) }
+        Self { cpu: few(bytes[1], 1, CPUS), kind: make(Choice(bytes)) }
     }
 
     /// Any bytes are a program; an incomplete operation at the end is left out.

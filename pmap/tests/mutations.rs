@@ -1,0 +1,143 @@
+//! Each safety mechanism can be switched off, and something notices: the model, the audit, or the search of all TLBs. One
+//! table says what.
+
+#[path = "support/scenes.rs"]
+mod scenes;
+mod support;
+#[path = "support/unmap_race.rs"]
+mod unmap_race;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use gencount::Implementation;
+use pmap::mutation::Mutation;
+use unmap_race::Rival;
+use world::{Op, Setting};
+
+/// Plays something with the mutation in force, from a seed. Returns or panics with what went wrong.
+type Scene = fn(u64, Option<Mutation>) -> Result<(), String>;
+
+/// Random programs against the model.
+fn model(seed: u64, mutation: Option<Mutation>) -> Result<(), String> {
+    let mut dice = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut byte = || {
+        dice ^= dice << 13;
+        dice ^= dice >> 7;
+        dice ^= dice << 17;
+        (dice >> 32) as u8
+    };
+    let program: Vec<Op> = (0..150).map(|_| Op::decode(std::array::from_fn(|_| byte()))).collect();
+    world::run(&program, Setting { mutation, ..Setting::from_number(seed << 8 | seed) });
+    Ok(())
+}
+
+/// Four CPUs at once, with a page daemon that reuses what it takes away.
+fn unmap_race(seed: u64, mutation: Option<Mutation>) -> Result<(), String> {
+    let di = Implementation::ALL[(seed % 3) as usize];
+    let report = unmap_race::play(seed, di, 200, Rival::Unmaps, |system| system.set_mutation(mutation));
+    if report.is_clean() { Ok(()) } else { Err(format!("{:?}", report.first_failures)) }
+}
+
+/// Who notices that a mechanism is off.
+enum Noticed {
+    /// One of the scenes above, with one of the first seeds.
+    Here(Scene),
+    /// A test of another program, which plays a scene of its own with the mutation in force.
+    By { source: &'static str, test: &'static str },
+}
+use Noticed::{By, Here};
+
+const RECLAIM: &str = include_str!("reclaim.rs");
+const DELAYED_INVALIDATION: &str = include_str!("delayed_invalidation.rs");
+
+const NOTICED: &[(Mutation, Noticed)] = &[
+    (Mutation::NoDiWait, Here(unmap_race)),
+    (Mutation::NoWaitIfEmpty, Here(unmap_race)),
+    (Mutation::NoWaitIfReadOnly, Here(unmap_race)),
+    (Mutation::NoMark, Here(unmap_race)),
+    (Mutation::ForgetShootdown, Here(unmap_race)),
+    (Mutation::NoFlush, Here(model)),
+    (Mutation::FlushAfterUnlock, Here(scenes::protect_and_remove_write)),
+    (Mutation::NoBreak, Here(model)),
+    (Mutation::NoFlushOfLostRights, Here(model)),
+    (Mutation::NoFlushOfClean, Here(model)),
+    (Mutation::NoFlushOfUnaccessed, Here(model)),
+    (Mutation::NoFlushOfKernel, Here(model)),
+    (Mutation::FreeBeforeFlush, Here(model)),
+    (Mutation::NoFlushOfTables, Here(model)),
+    (Mutation::PlainUnwire, Here(scenes::store_during_unwire)),
+    (Mutation::ForgetDirty, Here(model)),
+    (Mutation::ForgetReferenced, Here(model)),
+    (Mutation::NoWriteableMark, Here(model)),
+    (Mutation::TrustInvalid, Here(model)),
+    (Mutation::CopyAsIs, Here(model)),
+    (Mutation::HoldAnyway, Here(model)),
+    (Mutation::UseRetired, Here(scenes::retired_frames)),
+    (Mutation::RemoveWiredPages, Here(model)),
+    (Mutation::RemovePagesAnywhere, Here(model)),
+    (
+        Mutation::ReclaimUnmarked,
+        By { source: DELAYED_INVALIDATION, test: "reclaiming_without_a_section_is_found_with_every_seed" },
+    ),
+    (Mutation::ReclaimWired, By { source: RECLAIM, test: "taking_wired_mappings_is_noticed" }),
+    (Mutation::ReclaimOwnReserve, By { source: RECLAIM, test: "reclaiming_the_own_reservation_is_noticed" }),
+    (Mutation::NoRecount, By { source: RECLAIM, test: "a_reservation_that_does_not_count_again_is_noticed" }),
+];
+
+/// What went wrong, if anything, with this seed.
+fn complaint(scene: Scene, seed: u64, mutation: Option<Mutation>) -> Option<String> {
+    match catch_unwind(AssertUnwindSafe(|| scene(seed, mutation))) {
+        Ok(result) => result.err(),
+        Err(payload) => {
+            let text = payload.downcast_ref::<&str>().map(ToString::to_string);
+            Some(text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_default())
+        }
+    }
+}
+
+/// Seeds tried before a mutation counts as unnoticed.
+const SEEDS: u64 = 100;
+
+#[test]
+fn every_mechanism_that_is_off_is_missed() {
+    let mut unnoticed = Vec::new();
+    for mutation in Mutation::ALL {
+        let rows: Vec<_> = NOTICED.iter().filter(|(m, _)| m == mutation).collect();
+        assert_eq!(rows.len(), 1, "{mutation} has no row, or several");
+        let scene = match &rows[0].1 {
+            Here(scene) => scene,
+            By { source, test } => {
+                let is_there = source.contains(&format!("fn {test}()"));
+                assert!(
+                    is_there && source.contains(&format!("Mutation::{mutation:?}")),
+                    "{mutation}: {test}"
+                );
+                continue;
+            }
+        };
+        let noticed = (0..SEEDS).find_map(|seed| Some((seed, complaint(*scene, seed, Some(*mutation))?)));
+        match noticed {
+            Some((seed, words)) => {
+                println!("{mutation}: seed {seed}: {}", words.chars().take(160).collect::<String>())
+            }
+            None => unnoticed.push(mutation.name()),
+        }
+    }
+    assert!(unnoticed.is_empty(), "nobody noticed: {unnoticed:?}");
+}
+
+#[test]
+fn nothing_is_missed_when_every_mechanism_is_on() {
+    for scene in [
+        model,
+        unmap_race,
+        scenes::protect_and_remove_write,
+        scenes::store_during_unwire,
+        scenes::retired_frames,
+    ] {
+        for seed in 0..4 {
+            assert_eq!(complaint(scene, seed, None), None, "seed {seed}");
+        }
+    }
+}
