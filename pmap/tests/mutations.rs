@@ -49,6 +49,8 @@ enum Noticed {
 use Noticed::{By, Here};
 
 const RECLAIM: &str = include_str!("reclaim.rs");
+const COHERENCE: &str = include_str!("coherence.rs");
+const LOOM: &str = include_str!("loom.rs");
 const DELAYED_INVALIDATION: &str = include_str!("delayed_invalidation.rs");
 
 const NOTICED: &[(Mutation, Noticed)] = &[
@@ -83,6 +85,36 @@ const NOTICED: &[(Mutation, Noticed)] = &[
     (Mutation::ReclaimWired, By { source: RECLAIM, test: "taking_wired_mappings_is_noticed" }),
     (Mutation::ReclaimOwnReserve, By { source: RECLAIM, test: "reclaiming_the_own_reservation_is_noticed" }),
     (Mutation::NoRecount, By { source: RECLAIM, test: "a_reservation_that_does_not_count_again_is_noticed" }),
+    (Mutation::NoRevocation, By { source: COHERENCE, test: "a_tag_that_is_not_revoked_is_found" }),
+    (Mutation::ReusedPcid, By { source: COHERENCE, test: "a_pcid_that_is_reused_without_a_flush_is_found" }),
+    (Mutation::GenerationZero, By { source: COHERENCE, test: "a_generation_that_wraps_to_zero_is_found" }),
+    (
+        Mutation::TagBeforeActive,
+        By { source: COHERENCE, test: "a_tag_read_before_the_active_set_is_joined_is_found" },
+    ),
+    (Mutation::NoActivationFence, By { source: LOOM, test: "without_the_fences_they_do" }),
+    (
+        Mutation::InterruptsInSwitch,
+        By { source: COHERENCE, test: "an_interrupt_in_the_middle_of_a_switch_is_found" },
+    ),
+    (
+        Mutation::Unpinned,
+        By { source: COHERENCE, test: "an_invalidation_that_could_move_to_another_cpu_is_found" },
+    ),
+    (Mutation::TrustInvlpg, By { source: COHERENCE, test: "an_invlpg_that_misses_globals_is_found" }),
+    (
+        Mutation::DeafWaiter,
+        By { source: COHERENCE, test: "who_waits_with_interrupts_disabled_serves_requests" },
+    ),
+    (
+        Mutation::AcknowledgeFirst,
+        By { source: COHERENCE, test: "an_acknowledgement_before_the_invalidation_is_found" },
+    ),
+    (
+        Mutation::NoFlushOnStart,
+        By { source: COHERENCE, test: "a_cpu_that_comes_back_into_service_uses_nothing_old" },
+    ),
+    (Mutation::NoTlbsync, By { source: COHERENCE, test: "a_missing_tlbsync_is_found" }),
 ];
 
 /// What went wrong, if anything, with this seed.
