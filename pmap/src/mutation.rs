@@ -76,6 +76,8 @@ mutations! {
     RemoveWiredPages = "remove-wired-pages",
     /// `remove_pages` does not look whether the address space is active elsewhere (H-39).
     RemovePagesAnywhere = "remove-pages-anywhere",
+    /// Going from a page to a pmap against lock order, the list's generation is not compared (H-70).
+    StaleReversal = "stale-reversal",
     /// Reclaiming works without a section of delayed invalidation, so that pages are not marked.
     ReclaimUnmarked = "reclaim-unmarked",
     /// Reclaiming takes wired mappings, too.

@@ -307,9 +307,8 @@ impl<'s, M: Machine> Pmap<'s, M> {
         if !self.core.active.load(Ordering::SeqCst).is_empty() {
             return Err(DestroyError { pmap: self });
         }
-        self.take_down();
-        // Dropping would take it down again.
-        core::mem::forget(self);
+        // Dropping would take it down again, also after a panic.
+        core::mem::ManuallyDrop::new(self).take_down();
         Ok(())
     }
 }

@@ -253,6 +253,14 @@ impl<M: Machine> System<M> {
         unsafe { self.kernel.as_ref() }
     }
 
+    /// The core of the owner of a chunk, which was read under a lock that keeps the chunk. Chunk and address space may be
+    /// gone by now; the core is still one (INV-P-1).
+    pub(crate) fn core_of(&self, owner: *const ()) -> &Core<M> {
+        // SAFETY: chunks are set up with the owner's `as_owner`, and cores are type-stable (INV-P-1) and live as long as
+        // the machine's memory, which the system owns.
+        unsafe { &*owner.cast::<Core<M>>() }
+    }
+
     pub(crate) fn arena(&self) -> &Arena<M> {
         &self.arena
     }

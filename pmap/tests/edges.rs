@@ -5,10 +5,10 @@ mod support;
 use pmap::sim::{Config, SimMachine};
 use pmap::{
     Access, EnterError, EnterFlags, Frame, FrameError, KernelMapError, Machine, Options, PAGE_SIZE,
-    Protection, Shortage, StillMapped, System, SystemError, VirtAddr, VirtRange,
+    Protection, PvLocking, Shortage, StillMapped, System, SystemError, VirtAddr, VirtRange,
 };
 
-use support::{READ_WRITE, assert_clean, cpu, on_cpu, small, system};
+use support::{READ_WRITE, assert_clean, cpu, on_cpu, on_cpu_with, small, system};
 
 #[test]
 fn bad_requests_are_refused() {
@@ -280,4 +280,38 @@ fn a_system_needs_a_sensible_machine() {
     // SAFETY: the storage is ours and outlives the call, which refuses it.
     let refused = unsafe { System::with_storage(tiny(), Options::default(), storage) };
     assert_eq!(refused.err(), Some(SystemError::BadStorage));
+}
+
+/// H-72: device memory beyond the last page record has neither a reverse map nor a lock for one, whichever way pages
+/// share locks.
+#[test]
+fn frames_beyond_all_records_are_mapped_unmanaged() {
+    for pv_locking in PvLocking::ALL {
+        // Memory ends inside a 2 MiB run.
+        let options = Options { pv_locking, ..Options::default() };
+        on_cpu_with(Config { frames: 700, ..small() }, options, |system| {
+            let memory = *system.machine().memory().last().unwrap();
+            let end = memory.start.0 + memory.count;
+            let space = system.create().unwrap();
+            let device = [end, end + 1000, (1 << 40) - 1].map(Frame);
+            for (i, frame) in (0..).zip(device) {
+                assert!(system.page(frame).is_none());
+                let va = VirtAddr(0x1000 * (i + 1));
+                space.enter(va, frame, READ_WRITE, Access::Read, EnterFlags::WIRED).unwrap();
+                assert!(space.extract_and_hold(va, Protection::READ).is_none());
+            }
+            // The last page that has a record has a lock, too.
+            let last = system.page(Frame(end - 1)).unwrap();
+            system.remove_all(last);
+            assert!(!system.page_is_mapped(last) && !system.is_referenced(last));
+            assert_eq!(system.ts_referenced(last), 0);
+            let other = system.create().unwrap();
+            assert_eq!(other.copy_from(&space, VirtRange::user()), 0, "nothing managed to copy");
+            assert_eq!(system.statistics().pv_entries, 0);
+            space.remove(VirtRange::user());
+            assert_eq!((space.resident_count(), space.wired_count()), (1, 0));
+            space.destroy().unwrap();
+            other.destroy().unwrap();
+        });
+    }
 }

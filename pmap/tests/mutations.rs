@@ -48,6 +48,7 @@ enum Noticed {
 }
 use Noticed::{By, Here};
 
+const REVERSAL: &str = include_str!("reversal.rs");
 const RECLAIM: &str = include_str!("reclaim.rs");
 const COHERENCE: &str = include_str!("coherence.rs");
 const LOOM: &str = include_str!("loom.rs");
@@ -78,6 +79,10 @@ const NOTICED: &[(Mutation, Noticed)] = &[
     (Mutation::UseRetired, Here(scenes::retired_frames)),
     (Mutation::RemoveWiredPages, Here(model)),
     (Mutation::RemovePagesAnywhere, Here(model)),
+    (
+        Mutation::StaleReversal,
+        By { source: REVERSAL, test: "a_generation_that_is_not_compared_is_noticed_with_every_seed" },
+    ),
     (
         Mutation::ReclaimUnmarked,
         By { source: DELAYED_INVALIDATION, test: "reclaiming_without_a_section_is_found_with_every_seed" },

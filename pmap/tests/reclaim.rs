@@ -293,3 +293,39 @@ fn reclaimers_meet_and_all_go_on() {
         machine.run_cpu(cpu(0), || assert_clean(&system));
     }
 }
+
+/// Chunks stand on the list of their own memory domain, and who is short looks in the nearest one first.
+#[test]
+fn the_nearest_memory_domain_is_searched_first() {
+    let system = system_with(Config { cpus: 4, domains: 2, ..config() }, limit(2));
+    let machine = system.machine();
+    let on = |index, f: &dyn Fn()| {
+        machine.run_cpu(cpu(index), || {
+            system.start_cpu();
+            f();
+            system.stop_cpu();
+        });
+    };
+    // CPUs 0 and 1 are near to the first domain, 2 and 3 to the second.
+    let spaces = [0, 3, 2].map(|index| machine.run_cpu(cpu(index), || system.create().unwrap()));
+    let frames = [0, 3].map(|index| machine.run_cpu(cpu(index), || data(&system).0));
+    let [near, far, asking] = &spaces;
+    on(0, &|| fill(near, 0, CHUNK, frames[0], EnterFlags::empty()));
+    on(3, &|| fill(far, 0, CHUNK, frames[1], EnterFlags::empty()));
+    // The older mappings are in the other domain.
+    on(2, &|| enter(asking, 0, frames[1], EnterFlags::empty()).unwrap());
+    assert_eq!((mapped(near, 0, CHUNK), mapped(far, 0, CHUNK)), (CHUNK, 0));
+    // If there is nothing in the nearest one, the other one has to do.
+    on(2, &|| {
+        asking.remove(pages(0, 1));
+        fill(asking, 0, CHUNK, frames[1], EnterFlags::WIRED);
+        enter(asking, CHUNK, frames[1], EnterFlags::empty()).unwrap();
+    });
+    assert_eq!((mapped(near, 0, CHUNK), mapped(asking, 0, CHUNK + 1)), (0, CHUNK + 1));
+    on(0, &|| assert_clean(&system));
+    machine.run_cpu(cpu(0), || {
+        spaces.into_iter().for_each(|space| space.destroy().unwrap());
+        frames.into_iter().for_each(|frame| machine.free_data_frame(frame));
+        assert_eq!(system.statistics().pv_chunks, 0);
+    });
+}

@@ -1,11 +1,14 @@
 //! Modified and referenced: what the page daemon asks.
 
 use core::cell::Cell;
+use core::ops::ControlFlow;
 
 use crate::addr::VirtRange;
 use crate::entry::{ACCESSED, DIRTY, Entry, PRESENT, WIRED};
 use crate::machine::Machine;
 use crate::mutation::Mutation;
+use crate::pmap::Core;
+use crate::pv::PvPtr;
 use crate::record::PageRecord;
 use crate::shootdown::Invalidation;
 use crate::system::System;
@@ -59,22 +62,19 @@ impl<M: Machine> System<M> {
             return;
         }
         let mut pv = self.pv_locks().write(page);
-        'over: loop {
-            for entry in page.pv_entries() {
-                let Ok((core, state)) = self.lock_owner(&mut pv, page, entry) else { continue 'over };
-                let va = entry.va();
-                if let Some(slot) = self.leaf_slot(core.root(), va)
-                    && slot.load().is_modified()
-                {
-                    let old = slot.clear(DIRTY);
-                    if old.has(ACCESSED) && !self.mutation().is(Mutation::NoFlushOfClean) {
-                        self.invalidate(core, Invalidation::Range(VirtRange::page_of(va)));
-                    }
+        let clean = |core: &Core<M>, pv: PvPtr| {
+            let va = pv.va();
+            if let Some(slot) = self.leaf_slot(core.root(), va)
+                && slot.load().is_modified()
+            {
+                let old = slot.clear(DIRTY);
+                if old.has(ACCESSED) && !self.mutation().is(Mutation::NoFlushOfClean) {
+                    self.invalidate(core, Invalidation::Range(VirtRange::page_of(va)));
                 }
-                drop(state);
             }
-            return;
-        }
+            ControlFlow::<()>::Continue(())
+        };
+        self.walk_mappings(&mut pv, page, || {}, clean);
     }
 
     /// Counts the mappings through which the page was accessed, up to five, and clears their accessed bits;

@@ -5,6 +5,7 @@ use crate::entry::{Entry, FRAME_MASK, MANAGED, NO_EXECUTE, PRESENT, USER, WRITAB
 use crate::machine::Machine;
 use crate::mutation::Mutation;
 use crate::pmap::Pmap;
+use crate::pv::PvHold;
 use crate::table::LeafTables;
 
 /// The bits of an entry that a copy has, too.

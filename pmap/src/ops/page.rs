@@ -3,12 +3,16 @@
 //! Both end with the wait for delayed invalidations, without any lock: another thread may have unlinked
 //! its PV entry already, so that we did not see it, and not have flushed yet (H-28).
 
+use core::ops::ControlFlow;
+
 use crate::addr::{Frame, VirtRange};
 use crate::entry::{ACCESSED, DIRTY, WRITABLE};
 use crate::error::{FrameError, RetireError, StillMapped};
 use crate::flush::{Freed, Gather};
 use crate::machine::{Guarantee, Machine};
 use crate::mutation::Mutation;
+use crate::pmap::Core;
+use crate::pv::PvPtr;
 use crate::record::PageRecord;
 use crate::shootdown::Invalidation;
 use crate::system::System;
@@ -79,26 +83,24 @@ impl<M: Machine> System<M> {
 
     fn write_protect_mappings(&self, page: &PageRecord) {
         let mut pv = self.pv_locks().write(page);
-        'over: loop {
-            for entry in page.pv_entries() {
-                let Ok((core, state)) = self.lock_owner(&mut pv, page, entry) else { continue 'over };
-                let va = entry.va();
-                let old = self
-                    .leaf_slot(core.root(), va)
-                    .and_then(|slot| slot.update(|e| e.has(WRITABLE).then(|| e.without(WRITABLE | DIRTY))));
-                if let Some(old) = old {
-                    if old.is_modified() {
-                        page.set_dirty();
-                    }
-                    if old.has(ACCESSED) {
-                        self.invalidate(core, Invalidation::Range(VirtRange::page_of(va)));
-                    }
-                    self.guarantee_restricted(core, VirtRange::page_of(va));
+        let restrict = |core: &Core<M>, pv: PvPtr| {
+            let va = pv.va();
+            let old = self
+                .leaf_slot(core.root(), va)
+                .and_then(|slot| slot.update(|e| e.has(WRITABLE).then(|| e.without(WRITABLE | DIRTY))));
+            if let Some(old) = old {
+                if old.is_modified() {
+                    page.set_dirty();
                 }
-                drop(state);
+                if old.has(ACCESSED) {
+                    self.invalidate(core, Invalidation::Range(VirtRange::page_of(va)));
+                }
+                self.guarantee_restricted(core, VirtRange::page_of(va));
             }
-            break;
-        }
+            ControlFlow::<()>::Continue(())
+        };
+        // Over again after a change: a mapping that is read-only already costs a look.
+        self.walk_mappings(&mut pv, page, || {}, restrict);
         page.clear_writeable();
     }
 

@@ -10,6 +10,7 @@ use crate::flush::Gather;
 use crate::machine::Machine;
 use crate::mutation::Mutation;
 use crate::pmap::Pmap;
+use crate::pv::PvHold;
 use crate::table::{LeafTables, user_part};
 
 use core::sync::atomic::Ordering;

@@ -147,6 +147,11 @@ impl<M: Machine> PvLocks<M> {
         self.bucket(page.pv_lock()).lock.read()
     }
 
+    /// As [`read`](Self::read), in a form that can be released and taken again.
+    pub(crate) fn read_slot(&self, page: &PageRecord) -> PvReadSlot<'_, M> {
+        PvReadSlot { locks: self, held: Some(self.read(page)) }
+    }
+
     /// A slot that holds no lock yet.
     pub(crate) fn slot(&self) -> PvSlot<'_, M> {
         PvSlot { locks: self, held: None }
@@ -167,6 +172,42 @@ pub(crate) struct PvSlot<'s, M: Machine> {
     held: Option<(u32, RwLockWriteGuard<'s, M::RawRwLock, ()>)>,
 }
 
+/// The lock of a page's PV list, held for reading or writing, that whoever goes against lock order drops and
+/// takes again.
+pub(crate) trait PvHold {
+    /// Holds no lock afterwards.
+    fn release(&mut self);
+
+    /// Holds the page's lock afterwards.
+    fn take(&mut self, page: &PageRecord);
+}
+
+/// A PV-list lock held for reading.
+pub(crate) struct PvReadSlot<'s, M: Machine> {
+    locks: &'s PvLocks<M>,
+    held: Option<RwLockReadGuard<'s, M::RawRwLock, ()>>,
+}
+
+impl<M: Machine> PvHold for PvReadSlot<'_, M> {
+    fn release(&mut self) {
+        self.held = None;
+    }
+
+    fn take(&mut self, page: &PageRecord) {
+        self.held = Some(self.locks.read(page));
+    }
+}
+
+impl<M: Machine> PvHold for PvSlot<'_, M> {
+    fn release(&mut self) {
+        self.held = None;
+    }
+
+    fn take(&mut self, page: &PageRecord) {
+        self.change_to(page);
+    }
+}
+
 impl<M: Machine> PvSlot<'_, M> {
     /// Holds the page's lock afterwards; another one that was held is released first.
     pub(crate) fn change_to(&mut self, page: &PageRecord) {
@@ -176,11 +217,6 @@ impl<M: Machine> PvSlot<'_, M> {
         }
         self.held = None;
         self.held = Some((number, self.locks.bucket(number).lock.write()));
-    }
-
-    /// Holds no lock afterwards.
-    pub(crate) fn release(&mut self) {
-        self.held = None;
     }
 
     fn assert_holds(&self, page: &PageRecord) {
@@ -205,6 +241,7 @@ impl<M: Machine> PvSlot<'_, M> {
     /// Takes `entry` off the page's list, and the page's writeable mark with the last mapping (H-71).
     pub(crate) fn unlink(&mut self, page: &PageRecord, entry: PvPtr) {
         self.assert_holds(page);
+        debug_assert!(page.pv_entries().any(|e| e == entry), "the entry is on the page's list");
         page.unlink_pv(entry);
         if page.first_pv().is_none() {
             page.clear_writeable();

@@ -14,6 +14,6 @@ mod supply;
 
 pub(crate) use chunk::{ChunkHeader, ChunkList, ChunkPtr, ENTRIES_PER_CHUNK, PvEntry, PvPtr};
 pub use lock::PvLocking;
-pub(crate) use lock::{Bucket, PvLocks, PvSlot};
+pub(crate) use lock::{Bucket, PvHold, PvLocks, PvSlot};
 pub(crate) use lru::Domains;
 pub(crate) use supply::{Budget, NoEntry};

@@ -17,7 +17,7 @@ use gencount::Section;
 use lock_api::MutexGuard;
 
 use super::lru::Walk;
-use super::{ChunkPtr, NoEntry, PvSlot};
+use super::{ChunkPtr, NoEntry, PvHold, PvSlot};
 use crate::addr::VirtRange;
 use crate::entry::WIRED;
 use crate::flush::{Freed, Gather};
@@ -196,12 +196,6 @@ impl<M: Machine> System<M> {
         }
         freed.give_back(self);
         found.ok_or(none)
-    }
-
-    /// The core of a chunk's owner, which was read under a lock that keeps the chunk; the chunk may be gone by now.
-    fn core_of(&self, owner: *const ()) -> &Core<M> {
-        // SAFETY: chunks are set up with the owner's `as_owner`, and cores are type-stable (INV-P-1).
-        unsafe { &*owner.cast::<Core<M>>() }
     }
 
     /// Takes the mappings of a chunk away that are not wired. `core`, its owner, is locked, so it stays. `own` if the
