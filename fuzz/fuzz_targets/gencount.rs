@@ -9,6 +9,8 @@ mod histories;
 #[allow(dead_code, reason = "other harnesses freeze threads and count points")]
 #[path = "../../gencount/tests/steps/mod.rs"]
 mod steps;
+#[path = "../../gencount/tests/world/mod.rs"]
+mod world;
 
 use libfuzzer_sys::fuzz_target;
 

@@ -257,7 +257,7 @@ impl<S: TableScheduler> Domain<S> {
     }
 
     /// How many slots the pool has.
-    #[cfg(all(test, feature = "std"))]
+    #[cfg(all(test, feature = "std", not(gencount_shuttle)))]
     pub(crate) fn slots(&self) -> usize {
         self.pool.lock().len()
     }

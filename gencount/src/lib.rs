@@ -71,11 +71,17 @@ mod waiting;
 #[cfg(not(gencount_loom))]
 mod word;
 
-#[cfg(all(test, feature = "std", not(gencount_loom)))]
+#[cfg(all(test, feature = "std", not(any(gencount_loom, gencount_shuttle))))]
 mod tests;
 
 #[cfg(all(test, gencount_loom))]
 mod loom_tests;
+
+#[cfg(all(test, gencount_shuttle))]
+mod shuttle_tests;
+#[cfg(all(test, feature = "std", not(gencount_loom)))]
+#[path = "../tests/world/mod.rs"]
+mod world;
 
 #[cfg(not(gencount_loom))]
 pub use counters::Counters;

@@ -1,15 +1,19 @@
 //! The atomic types and fences that the whole crate is written against.
 //!
 //! Everything that another thread may see goes through this module, so that a model checker's types can be put in
-//! its place without touching the code that uses them: `--cfg gencount_loom` does that. The cfg is this crate's own: a program that checks itself under loom has an
-//! ordinary `gencount`.
+//! its place without touching the code that uses them: `--cfg gencount_loom` and `--cfg gencount_shuttle` do that. The cfgs are this
+//! crate's own: a program that checks itself under loom has an ordinary `gencount`.
 
-#[cfg(not(gencount_loom))]
+#[cfg(not(any(gencount_loom, gencount_shuttle)))]
 pub(crate) use core::sync::atomic::{
     AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, compiler_fence, fence,
 };
 #[cfg(gencount_loom)]
 pub(crate) use loom::sync::atomic::{AtomicU64, AtomicUsize, fence};
+#[cfg(gencount_shuttle)]
+pub(crate) use shuttle::sync::atomic::{
+    AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, compiler_fence, fence,
+};
 
 #[cfg(not(gencount_loom))]
 pub(crate) use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};

@@ -184,7 +184,7 @@ impl<S: TableScheduler> Domain<S> {
     }
 
     /// How many are queued.
-    #[cfg(all(test, feature = "std"))]
+    #[cfg(all(test, feature = "std", not(gencount_shuttle)))]
     pub(crate) fn parked(&self) -> usize {
         self.scheduler().table().waiting(self.wait_address(), Queue::Shared)
     }

@@ -57,7 +57,7 @@ impl GenerationWord {
     }
 }
 
-#[cfg(all(test, feature = "std"))]
+#[cfg(all(test, feature = "std", not(gencount_shuttle)))]
 mod tests {
     use super::GenerationWord;
 

@@ -7,5 +7,6 @@ mod schedules;
 mod slots;
 #[path = "../../tests/steps/mod.rs"]
 mod steps;
+use crate::world;
 
 pub(crate) use crate::fault::Fault;
