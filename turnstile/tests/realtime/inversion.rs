@@ -1,12 +1,12 @@
 //! Low threads own, a middle thread hogs, a high thread waits.
 
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Barrier, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::scheduling::{
-    Indifferent, compute, conduct, fifo_on_one_processor, scheduler, system_says, within,
+    Indifferent, alone, compute, conduct, fifo_on_one_processor, scheduler, system_says, within,
 };
 use lock_api::{RawMutex as _, RawMutexTimed as _};
 use turnstile::{
@@ -21,14 +21,8 @@ const HOG: Duration = Duration::from_millis(400);
 const SECTION: Duration = Duration::from_millis(10);
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// The scenarios use one processor, one after the other.
-fn alone() -> MutexGuard<'static, ()> {
-    static ONE: Mutex<()> = Mutex::new(());
-    ONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Waits until `count` edges are in the scheduler's table.
-fn until_edges<S: LockScheduler>(count: usize) {
+pub(crate) fn until_edges<S: LockScheduler>(count: usize) {
     let start = Instant::now();
     while S::table().edges(&mut []) != count {
         assert!(start.elapsed() < Duration::from_secs(10), "the threads do not block");
@@ -122,16 +116,16 @@ fn shown(name: &'static str, with: fn() -> (bool, Duration), without: fn() -> (b
     });
 }
 
-fn leaked<S: LockScheduler>() -> &'static RawPiMutex<S> {
+pub(crate) fn leaked<S: LockScheduler>() -> &'static RawPiMutex<S> {
     Box::leak(Box::new(RawPiMutex::INIT))
 }
 
-fn lock<S: LockScheduler>(mutex: &RawPiMutex<S>) {
+pub(crate) fn lock<S: LockScheduler>(mutex: &RawPiMutex<S>) {
     // The guard says nothing; `unlock` makes one anew.
     let _ = mutex.lock();
 }
 
-fn unlock<S: LockScheduler>(mutex: &RawPiMutex<S>) {
+pub(crate) fn unlock<S: LockScheduler>(mutex: &RawPiMutex<S>) {
     // SAFETY: the scenarios unlock what the same thread locked.
     unsafe { mutex.unlock(lock_api::GuardNoSend::new()) };
 }

@@ -7,5 +7,7 @@
 //! Skipped, with a printed reason, where the privilege is missing.
 #![cfg(all(feature = "linux-rt", target_os = "linux"))]
 
+mod collisions;
 mod inversion;
+mod nice;
 mod scheduling;

@@ -1,11 +1,14 @@
-//! A scheduler that ignores loans, and helpers to place threads.
+//! Schedulers that lack something, and helpers to place threads.
 
+use std::marker::PhantomData;
 use std::sync::mpsc;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use lock_api::RawMutex;
 use turnstile::{
-    LendingScheduler, LinuxRt, LockScheduler, PiTurnstiles, Policy, Priority, Scheduler, ThreadId,
-    TimedScheduler,
+    LendingScheduler, LinuxRt, LockScheduler, PiTurnstiles, Policy, Priority, RawFutexPiMutex,
+    RawParkingMutex, Scheduler, ThreadId, TimedScheduler,
 };
 
 /// The real-time scheduler, or the reason why there is none.
@@ -13,25 +16,37 @@ pub(crate) fn scheduler() -> Option<LinuxRt> {
     LinuxRt::new().map_err(|missing| println!("skipped: {missing}")).ok()
 }
 
-/// As [`LinuxRt`], but loans have no effect.
-pub(crate) struct Indifferent;
+/// As [`LinuxRt`], but with another lock for tables, or loans that have no effect.
+pub(crate) struct Variant<L, const LOANS: bool>(PhantomData<fn() -> L>);
 
-static TABLE: PiTurnstiles<Indifferent> = PiTurnstiles::new(Indifferent);
+/// As [`LinuxRt`], but loans have no effect.
+pub(crate) type Indifferent = Variant<RawFutexPiMutex, false>;
+
+/// As [`LinuxRt`], but a table's lock does not inherit.
+pub(crate) type OrdinaryLock = Variant<RawParkingMutex, true>;
+
+impl<L, const LOANS: bool> Variant<L, LOANS> {
+    pub(crate) const fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+static TABLE: PiTurnstiles<Indifferent> = PiTurnstiles::new(Variant::new());
 
 fn real() -> LinuxRt {
     LinuxRt::new().expect("checked at the start of every test")
 }
 
 // SAFETY: all calls go to `LinuxRt`.
-unsafe impl Scheduler for Indifferent {
-    type RawLock = <LinuxRt as Scheduler>::RawLock;
+unsafe impl<L: RawMutex + Send + Sync, const LOANS: bool> Scheduler for Variant<L, LOANS> {
+    type RawLock = L;
 
     fn current(&self) -> ThreadId {
         real().current()
     }
 
     fn priority(&self, thread: ThreadId) -> Priority {
-        real().own_priority(thread)
+        if LOANS { real().priority(thread) } else { real().own_priority(thread) }
     }
 
     fn park(&self) {
@@ -44,18 +59,36 @@ unsafe impl Scheduler for Indifferent {
 }
 
 // SAFETY: does nothing, or calls `LinuxRt`.
-unsafe impl LendingScheduler for Indifferent {
+unsafe impl<L: RawMutex + Send + Sync, const LOANS: bool> LendingScheduler for Variant<L, LOANS> {
     fn own_priority(&self, thread: ThreadId) -> Priority {
         real().own_priority(thread)
     }
 
-    fn lend(&self, _: ThreadId, _: Priority) {}
+    fn lend(&self, thread: ThreadId, priority: Priority) {
+        if LOANS {
+            real().lend(thread, priority);
+        }
+    }
 
-    fn unlend(&self, _: ThreadId) {}
+    fn unlend(&self, thread: ThreadId) {
+        if LOANS {
+            real().unlend(thread);
+        }
+    }
+
+    fn is_unsettled(&self) -> bool {
+        LOANS && real().is_unsettled()
+    }
+
+    fn settle(&self) {
+        if LOANS {
+            real().settle();
+        }
+    }
 }
 
 // SAFETY: all calls go to `LinuxRt`.
-unsafe impl TimedScheduler for Indifferent {
+unsafe impl<L: RawMutex + Send + Sync, const LOANS: bool> TimedScheduler for Variant<L, LOANS> {
     type Instant = <LinuxRt as TimedScheduler>::Instant;
     type Duration = Duration;
 
@@ -81,16 +114,21 @@ unsafe impl LockScheduler for Indifferent {
 
 /// Makes the current thread run as `SCHED_FIFO` on the machine's last processor, where the scenarios take place.
 pub(crate) fn fifo_on_one_processor(priority: u8) {
-    fifo_on(priority, <[usize]>::last);
+    on_one_processor(Policy::Fifo(priority));
+}
+
+/// Makes the current thread run so on the machine's last processor.
+pub(crate) fn on_one_processor(policy: Policy) {
+    run_on(policy, <[usize]>::last);
 }
 
 /// Makes the current thread, which conducts a scenario, run before all others, and on another processor if there is one.
 pub(crate) fn conduct() {
-    fifo_on(50, <[usize]>::first);
+    run_on(Policy::Fifo(50), <[usize]>::first);
 }
 
-fn fifo_on(priority: u8, choose: fn(&[usize]) -> Option<&usize>) {
-    real().set_policy(Policy::Fifo(priority)).expect("a real-time policy");
+fn run_on(policy: Policy, choose: fn(&[usize]) -> Option<&usize>) {
+    real().set_policy(policy).expect("the privilege is there");
     // SAFETY: a zeroed set is an empty one; the calls read and write only the local sets.
     unsafe {
         let mut online: libc::cpu_set_t = std::mem::zeroed();
@@ -114,18 +152,26 @@ pub(crate) fn system_says() -> (i32, i32) {
     }
 }
 
+/// How long the current thread has had a processor.
+pub(crate) fn used() -> Duration {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a local.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut now) };
+    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+}
+
 /// Computes for so long, in time of its own.
 pub(crate) fn compute(time: Duration) {
-    let used = || {
-        let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: the pointer is to a local.
-        unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut now) };
-        Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
-    };
     let end = used() + time;
     while used() < end {
         std::hint::spin_loop();
     }
+}
+
+/// The scenarios use one processor, one after the other.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Fails instead of hanging.
