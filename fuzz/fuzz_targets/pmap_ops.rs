@@ -14,8 +14,8 @@ use world::{Op, Setting};
 const OPERATIONS: usize = 64;
 
 fuzz_target!(|bytes: &[u8]| {
-    let Some((setting, program)) = bytes.split_first_chunk::<2>() else { return };
+    let Some((setting, program)) = bytes.split_first_chunk::<4>() else { return };
     let mut program = Op::program(program);
     program.truncate(OPERATIONS);
-    world::run(&program, Setting::from_number(u16::from_le_bytes(*setting).into()));
+    world::run(&program, Setting::from_number(u32::from_le_bytes(*setting).into()));
 });

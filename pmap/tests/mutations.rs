@@ -20,15 +20,7 @@ type Scene = fn(u64, Option<Mutation>) -> Result<(), String>;
 
 /// Random programs against the model.
 fn model(seed: u64, mutation: Option<Mutation>) -> Result<(), String> {
-    let mut dice = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut byte = || {
-        dice ^= dice << 13;
-        dice ^= dice >> 7;
-        dice ^= dice << 17;
-        (dice >> 32) as u8
-    };
-    let program: Vec<Op> = (0..150).map(|_| Op::decode(std::array::from_fn(|_| byte()))).collect();
-    world::run(&program, Setting { mutation, ..Setting::from_number(seed << 8 | seed) });
+    world::run(&Op::by_chance(seed, 150), Setting { mutation, ..Setting::from_number(seed * 0x1_0001) });
     Ok(())
 }
 

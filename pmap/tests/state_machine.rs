@@ -3,6 +3,9 @@
 
 mod world;
 
+use gencount::Implementation;
+use pmap::PvLocking;
+use pmap::sim::CpuModel;
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use world::{Op, Setting, run};
@@ -23,4 +26,22 @@ proptest! {
         let program: Vec<Op> = program.into_iter().map(Op::decode).collect();
         run(&program, Setting::from_number(setting));
     }
+}
+
+/// Every kind of processor with every implementation of delayed invalidation that runs on it, with enough PCIDs and with
+/// too few, PV locks of both kinds.
+#[test]
+fn every_configuration_agrees_with_the_model() {
+    let mut configurations = 0;
+    for cpu_model in CpuModel::ALL {
+        for di in Implementation::ALL.into_iter().filter(|di| cpu_model.can_run(*di)) {
+            for (pcids, pv_locking) in [(4, PvLocking::Hashed), (64, PvLocking::PerRun)] {
+                configurations += 1;
+                let seed = 1000 + configurations;
+                let setting = Setting { di, cpu_model, pcids, pv_locking, ..Setting::from_number(seed << 4) };
+                run(&Op::by_chance(seed, 150), setting);
+            }
+        }
+    }
+    assert_eq!(configurations, 2 * (6 * 3 - 1), "all but lock-free on a processor without CMPXCHG16B");
 }

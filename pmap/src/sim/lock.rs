@@ -24,6 +24,7 @@ use lock_api::GuardNoSend;
 use super::baton::Event;
 use super::context;
 use super::doorbell::Bell;
+use super::fault::Fallible;
 
 /// Held exclusively.
 const LOCKED: u32 = 1;
@@ -206,6 +207,9 @@ unsafe impl<const QUIET: bool> lock_api::RawMutex for RawMutex<QUIET> {
     #[inline]
     fn try_lock(&self) -> Option<GuardNoSend> {
         context::point(Event::Lock);
+        if context::with(|here| here.is_some_and(|here| here.machine.faults.strikes(Fallible::TryLock))) {
+            return None;
+        }
         attempt(&self.0, false, Self::next).then(GuardNoSend::new)
     }
 

@@ -13,6 +13,7 @@ use super::config::{Config, Mode, SimError};
 use super::context;
 use super::cpu::{self, Cpu};
 use super::doorbell::{Doorbell, Doorbells};
+use super::fault::{Fallible, Faults};
 use super::lock::{RawMutex, RawRwLock};
 use super::memory::{Memory, Owner};
 use super::mmu::Board;
@@ -37,6 +38,7 @@ pub struct SimMachine {
     pub(super) doorbells: Arc<Doorbells>,
     pub(super) shootdowns: Box<Shootdowns>,
     pub(super) poison: Poison,
+    pub(super) faults: Faults,
     pub(super) searches: AtomicU64,
     pub(super) skipped: AtomicU64,
     pub(super) broadcasts: AtomicU64,
@@ -75,6 +77,7 @@ impl SimMachine {
             doorbells,
             shootdowns: Box::new(Shootdowns::new()),
             poison: Poison::default(),
+            faults: Faults::default(),
             searches: AtomicU64::new(0),
             skipped: AtomicU64::new(0),
             broadcasts: AtomicU64::new(0),
@@ -251,6 +254,9 @@ unsafe impl Machine for SimMachine {
 
     fn allocate_frame(&self, purpose: FrameUse) -> Option<Frame> {
         context::point(Event::Frame);
+        if self.faults.strikes(Fallible::Allocation) {
+            return None;
+        }
         self.memory.allocate(purpose.into(), true, self.domain_here())
     }
 

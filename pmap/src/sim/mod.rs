@@ -57,6 +57,7 @@ mod context;
 mod cpu;
 mod cpu_model;
 mod doorbell;
+mod fault;
 mod guarantee;
 mod invalidate;
 mod lock;
@@ -76,6 +77,7 @@ mod tests;
 
 pub use config::{Adversary, Check, Config, MAX_FRAMES, MIN_FRAMES, Mode, SimError};
 pub use cpu_model::CpuModel;
+pub use fault::Fallible;
 pub use lock::{Mutex, MutexGuard, RawMutex, RawRwLock, RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use machine::SimMachine;
 pub use memory::{Owner, POISON};

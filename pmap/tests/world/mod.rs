@@ -26,38 +26,59 @@ use op::{CPUS, PAGES, SPACES, UNMANAGED};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Setting {
     pub(crate) di: Implementation,
+    pub(crate) cpu_model: CpuModel,
+    /// So few that they run out, or more than are needed.
+    pub(crate) pcids: u16,
+    /// Memory domains.
+    pub(crate) domains: usize,
     pub(crate) pv_locking: PvLocking,
     /// There may be no more PV chunks than so many, so mappings are taken away and speculation gives up.
     pub(crate) pv_chunk_limit: Option<u64>,
     /// The machine does nothing unasked, so that accessed bits are exactly known.
     pub(crate) tame: bool,
-    pub(crate) cpu_model: CpuModel,
     pub(crate) seed: u64,
     pub(crate) mutation: Option<Mutation>,
 }
 
 impl Setting {
-    /// Any number is a setting.
+    /// Any number is a setting; what the choices leave of it is the seed.
     pub(crate) fn from_number(number: u64) -> Self {
-        let cpu_model = CpuModel::ALL[((number >> 8) % CpuModel::ALL.len() as u64) as usize];
-        let di = Implementation::ALL[(number % 3) as usize];
+        let mut left = number;
+        let mut choose = |among: usize| {
+            let choice = left % among as u64;
+            left /= among as u64;
+            choice as usize
+        };
+        let di = Implementation::ALL[choose(3)];
+        let cpu_model = CpuModel::ALL[choose(CpuModel::ALL.len())];
         Self {
             di: if cpu_model.can_run(di) { di } else { Implementation::Locked },
             cpu_model,
-            pv_locking: if number & 8 == 0 { PvLocking::Hashed } else { PvLocking::PerRun },
-            // None, or 1 to 4.
-            pv_chunk_limit: ((number >> 5) % 8).checked_sub(3).filter(|limit| *limit > 0),
-            tame: number & 16 == 0,
-            seed: number >> 8,
+            tame: choose(2) == 0,
+            pv_locking: [PvLocking::Hashed, PvLocking::PerRun][choose(2)],
+            // None, or 1 to 3.
+            pv_chunk_limit: choose(6).checked_sub(2).map(|limit| limit as u64).filter(|limit| *limit > 0),
+            // Fewer than address spaces and the kernel's need, so that they run out all the time; or enough.
+            pcids: [3, 64][choose(2)],
+            domains: 1 + choose(3),
+            seed: left,
             mutation: None,
         }
     }
 
     fn config(&self) -> Config {
         let adversary = if self.tame { Adversary::tame() } else { Adversary::fierce() };
-        let Self { seed, di, cpu_model, .. } = *self;
-        // Fewer PCIDs than address spaces, so that they run out all the time.
-        Config { cpus: CPUS, frames: 320, seed, di, cpu_model, pcids: 3, adversary, ..Config::default() }
+        Config {
+            cpus: CPUS,
+            cpu_model: self.cpu_model,
+            pcids: self.pcids,
+            domains: self.domains,
+            frames: 320,
+            seed: self.seed,
+            di: self.di,
+            adversary,
+            ..Config::default()
+        }
     }
 }
 

@@ -285,6 +285,18 @@ impl Op {
         Self { cpu: few(bytes[1], 1, CPUS), kind: make(Choice(bytes)) }
     }
 
+    /// A program of `length` operations by chance.
+    pub(crate) fn by_chance(seed: u64, length: usize) -> Vec<Self> {
+        let mut dice = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut byte = || {
+            dice ^= dice << 13;
+            dice ^= dice >> 7;
+            dice ^= dice << 17;
+            (dice >> 32) as u8
+        };
+        (0..length).map(|_| Self::decode(std::array::from_fn(|_| byte()))).collect()
+    }
+
     /// Any bytes are a program; an incomplete operation at the end is left out.
     pub(crate) fn program(bytes: &[u8]) -> Vec<Self> {
         bytes.as_chunks::<8>().0.iter().map(|op| Self::decode(*op)).collect()
