@@ -58,6 +58,8 @@ mutations! {
     NoFlushOfTables = "no-flush-of-tables",
     /// `unwire` clears its bit by a load and a store (H-13).
     PlainUnwire = "plain-unwire",
+    /// `protect` and `advise` change entries by a load and a store.
+    PlainProtect = "plain-protect",
     /// Dirty bits of removed entries are forgotten.
     ForgetDirty = "forget-dirty",
     /// Accessed bits of removed entries are forgotten (H-86).

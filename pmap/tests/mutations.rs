@@ -54,7 +54,7 @@ const NOTICED: &[(Mutation, Noticed)] = &[
     (Mutation::ForgetShootdown, Here(unmap_race)),
     (Mutation::NoFlush, Here(model)),
     (Mutation::FlushAfterUnlock, Here(scenes::protect_and_remove_write)),
-    (Mutation::NoBreak, Here(model)),
+    (Mutation::NoBreak, Here(scenes::readers_of_a_replaced_page)),
     (Mutation::NoFlushOfLostRights, Here(model)),
     (Mutation::NoFlushOfClean, Here(model)),
     (Mutation::NoFlushOfUnaccessed, Here(model)),
@@ -62,9 +62,10 @@ const NOTICED: &[(Mutation, Noticed)] = &[
     (Mutation::FreeBeforeFlush, Here(model)),
     (Mutation::NoFlushOfTables, Here(model)),
     (Mutation::PlainUnwire, Here(scenes::store_during_unwire)),
+    (Mutation::PlainProtect, Here(scenes::store_during_a_flush_free_protect)),
     (Mutation::ForgetDirty, Here(model)),
     (Mutation::ForgetReferenced, Here(model)),
-    (Mutation::NoWriteableMark, Here(model)),
+    (Mutation::NoWriteableMark, Here(scenes::store_and_ask)),
     (Mutation::TrustInvalid, Here(model)),
     (Mutation::CopyAsIs, Here(model)),
     (Mutation::HoldAnyway, Here(model)),
@@ -164,6 +165,9 @@ fn nothing_is_missed_when_every_mechanism_is_on() {
         scenes::protect_and_remove_write,
         scenes::store_during_unwire,
         scenes::retired_frames,
+        scenes::store_during_a_flush_free_protect,
+        scenes::readers_of_a_replaced_page,
+        scenes::store_and_ask,
     ] {
         for seed in 0..4 {
             assert_eq!(complaint(scene, seed, None), None, "seed {seed}");

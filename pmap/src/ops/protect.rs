@@ -28,7 +28,17 @@ impl<M: Machine> System<M> {
         for (table, part) in LeafTables::new(self, core.root(), range) {
             for va in part.iter() {
                 let change = |entry: Entry| change(entry).filter(|_| entry.is_present());
-                if let Some(old) = self.slot(table, va.index(1)).update(change) {
+                let slot = self.slot(table, va.index(1));
+                let old = if self.mutation().is(Mutation::PlainProtect) {
+                    let old = slot.load();
+                    change(old).map(|new| {
+                        slot.exchange(new);
+                        old
+                    })
+                } else {
+                    slot.update(change)
+                };
+                if let Some(old) = old {
                     replaced(old);
                     gather.add(va, old);
                 }

@@ -1,4 +1,5 @@
 //! Small scenes on several CPUs, each about one mechanism. Deterministic: a seed gives the same history again.
+#![allow(dead_code, reason = "each test program uses a part")]
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -132,5 +133,139 @@ pub(crate) fn retired_frames(seed: u64, mutation: Option<Mutation>) -> Result<()
             tables.iter().any(|word| bad.iter().any(|frame| frame.addr().0 == word & 0x000f_ffff_ffff_f000));
         space.remove(VirtRange::user());
         if mapped || used { Err(format!("mapped: {mapped}, used: {used}")) } else { Ok(()) }
+    })
+}
+
+/// H-11: copy on write. Two CPUs read through an address whose page is replaced by newer copies: once one of them has
+/// seen a copy, nobody sees an older one.
+pub(crate) fn readers_of_a_replaced_page(seed: u64, mutation: Option<Mutation>) -> Result<(), String> {
+    let newest = AtomicU64::new(0);
+    let over = AtomicBool::new(false);
+    on_cpus(3, seed, mutation, |system, space, page, me| {
+        let machine = system.machine();
+        if me == 0 {
+            let spare = machine.allocate_data_frame(true).expect("memory");
+            let copies = [page.frame(), spare];
+            for version in 1..=ROUNDS {
+                // The other copy is mapped nowhere while it is written.
+                let copy = copies[(version % 2) as usize];
+                machine.frame_words(copy)[0].store(version, Ordering::SeqCst);
+                enter(space, copy, Access::Read, EnterFlags::empty());
+                let _ = machine.read(VA);
+            }
+            over.store(true, Ordering::Release);
+            space.remove(VirtRange::user());
+            machine.free_data_frame(spare);
+            return Ok(());
+        }
+        while !over.load(Ordering::Acquire) {
+            let seen_before = newest.load(Ordering::SeqCst);
+            if let Ok(version) = machine.read(VA) {
+                newest.fetch_max(version, Ordering::SeqCst);
+                if version < seen_before {
+                    return Err(format!("version {version} was read after version {seen_before}"));
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
+/// H-39: another CPU begins to run an address space whose pages are just being removed. Entries are taken as
+/// atomically as anywhere else, and whoever is active when they are flushed is flushed, too.
+pub(crate) fn activation_during_remove_pages(seed: u64, mutation: Option<Mutation>) -> Result<(), String> {
+    let (asked, answered) = (AtomicU64::new(0), AtomicU64::new(0));
+    on_cpus(2, seed, mutation, |system, space, page, me| {
+        let machine = system.machine();
+        let reach = |stage: &AtomicU64, round| {
+            stage.store(round, Ordering::Release);
+            machine.wake_all();
+        };
+        let wait = |stage: &AtomicU64, round| machine.wait_until(|| stage.load(Ordering::Acquire) >= round);
+        let mut refused = 0;
+        for round in 1..=ROUNDS {
+            if me == 1 {
+                system.activate_kernel();
+                reach(&answered, 2 * round - 1);
+                wait(&asked, round);
+                space.activate();
+                let _ = machine.write(VA, round);
+                reach(&answered, 2 * round);
+                continue;
+            }
+            wait(&answered, 2 * round - 1);
+            enter(space, page.frame(), Access::Write, EnterFlags::empty());
+            reach(&asked, round);
+            match space.remove_pages() {
+                Ok(()) if space.extract(VA).is_some() => return Err("a mapping is left".to_string()),
+                Ok(()) => {}
+                Err(_) => refused += 1,
+            }
+            wait(&answered, 2 * round);
+            space.remove(VirtRange::user());
+        }
+        if me == 0 && refused == ROUNDS { Err("never alone".to_string()) } else { Ok(()) }
+    })
+}
+
+/// H-12: a store through a writable mapping that is being write-protected while it is clean. Nothing is flushed, and yet
+/// the store either is noted as one, or faults.
+pub(crate) fn store_during_a_flush_free_protect(seed: u64, mutation: Option<Mutation>) -> Result<(), String> {
+    let (begun, stored) = (AtomicU64::new(0), AtomicU64::new(0));
+    on_cpus(2, seed, mutation, |system, space, page, me| {
+        let machine = system.machine();
+        let reach = |stage: &AtomicU64, round| {
+            stage.store(round, Ordering::Release);
+            machine.wake_all();
+        };
+        let wait = |stage: &AtomicU64, round| machine.wait_until(|| stage.load(Ordering::Acquire) >= round);
+        for round in 1..=ROUNDS {
+            if me == 1 {
+                let _ = machine.read(VA);
+                wait(&begun, round);
+                let done = machine.write(VA, round).is_ok();
+                reach(&stored, 2 * round + u64::from(done));
+                continue;
+            }
+            enter(space, page.frame(), Access::Read, EnterFlags::empty());
+            page.clear_dirty();
+            reach(&begun, round);
+            space.protect(VirtRange::page_of(VA), Protection::READ);
+            wait(&stored, 2 * round);
+            let done = stored.load(Ordering::Acquire) == 2 * round + 1;
+            if done && !page.is_dirty() && !system.is_modified(page) {
+                reach(&begun, ROUNDS);
+                return Err(format!("the store of round {round} left no trace"));
+            }
+        }
+        Ok(())
+    })
+}
+
+/// H-71: a CPU stores to a page that another one maps and unmaps all the time, and asks whether the page was modified.
+pub(crate) fn store_and_ask(seed: u64, mutation: Option<Mutation>) -> Result<(), String> {
+    let over = AtomicBool::new(false);
+    on_cpus(2, seed, mutation, |system, space, page, me| {
+        let machine = system.machine();
+        if me == 0 {
+            for _ in 0..ROUNDS {
+                enter(space, page.frame(), Access::Read, EnterFlags::empty());
+                space.remove(VirtRange::page_of(VA));
+            }
+            over.store(true, Ordering::Release);
+            return Ok(());
+        }
+        let mut stores = 0;
+        while !over.load(Ordering::Acquire) {
+            if machine.write(VA, 1).is_err() {
+                continue;
+            }
+            stores += 1;
+            // In this order: bits move from mappings to the page.
+            if !system.is_modified(page) && !page.is_dirty() {
+                return Err("a page that was stored to looks unmodified".to_string());
+            }
+        }
+        if stores == 0 { Err("the scene is too tame".to_string()) } else { Ok(()) }
     })
 }
