@@ -129,6 +129,19 @@ pub trait Observer {
     fn mutation(&self) -> Option<crate::Mutation> {
         None
     }
+
+    /// Called when a walk has found, by its re-check, that the node at address `node` was in the queue and not marked at a
+    /// moment after the operation began, behind a predecessor whose payload was `predecessor` then. (For the first node that
+    /// is the watermark.) A walk that starts again may meet a node again.
+    ///
+    /// A node that is in the queue and unmarked from before a [`Queue::complete_removals`](crate::Queue::complete_removals)
+    /// until it returns is met by it. The predecessor's payload stays the same as long as the node is in the queue, whoever
+    /// the predecessor is: a predecessor that leaves hands its payload on (INV-Q-10), and one that stays grows only
+    /// by the removal of its successor.
+    #[inline]
+    fn open_node(&self, node: usize, predecessor: u64) {
+        let _ = (node, predecessor);
+    }
 }
 
 /// Observes nothing.
@@ -159,5 +172,10 @@ impl<O: Observer + ?Sized> Observer for &O {
     #[inline]
     fn mutation(&self) -> Option<crate::Mutation> {
         (**self).mutation()
+    }
+
+    #[inline]
+    fn open_node(&self, node: usize, predecessor: u64) {
+        (**self).open_node(node, predecessor);
     }
 }

@@ -152,6 +152,7 @@ impl<'operation, A: Access, O: Observer> Walker<'operation, A, O> {
                         return Err(Stale);
                     }
                 }
+                self.observer.open_node(here.seen.link, here.seen.payload);
                 Position { cell: next, seen }
             } else {
                 if self.breaks(Mutation::NoHelping) {

@@ -156,6 +156,13 @@ impl<S: TableScheduler> Domain<S> {
         self.scheduler().point();
     }
 
+    /// A scheduling point under the table's lock: of the tests' scheduler, whose lock can be waited for, alone.
+    #[inline]
+    pub(crate) fn point_under_lock(&self) {
+        #[cfg(all(test, feature = "std"))]
+        self.point();
+    }
+
     /// Makes a participant of this domain, in a slot of its pool; a new slot is allocated if none is free.
     ///
     /// The slot goes back to the pool when the participant is dropped. Slots are freed with the domain.
@@ -228,6 +235,8 @@ impl<S: TableScheduler> Domain<S> {
     ///
     /// The slot is in no pool, and stays alive as long as the domain.
     unsafe fn add(&self, slot: NonNull<Slot>) {
+        // A walk finds its way back from a node to its slot.
+        let _ = slot.as_ptr().expose_provenance();
         let mut pool = self.pool.lock();
         // SAFETY: the caller's promise.
         unsafe { pool.add(slot) };
@@ -259,7 +268,16 @@ impl<S: TableScheduler> Domain<S> {
     /// How many slots the pool has.
     #[cfg(all(test, feature = "std", not(gencount_shuttle)))]
     pub(crate) fn slots(&self) -> usize {
-        self.pool.lock().len()
+        self.pool.lock().slots().count()
+    }
+
+    /// How many slots have a loan.
+    #[cfg(all(test, feature = "std"))]
+    pub(crate) fn lent_slots(&self) -> usize {
+        self.scheduler.table().locked(|table| {
+            let pool = self.pool.lock();
+            pool.slots().filter(|slot| self.is_lent(table, slot) || slot.own.loan.is_set()).count()
+        })
     }
 }
 

@@ -7,14 +7,23 @@ pub(crate) enum Fault {
     /// Nothing is left out.
     #[cfg(all(test, feature = "std"))]
     None,
-    /// A waiter queues without looking again under the table's lock.
+    /// A waiter queues without looking again under the table's lock, and so without lending.
     NoRecheck,
-    /// A waiter does not register in the waiter count.
+    /// A waiter does not register: not in the waiter count, and, lest the loan word does what the count is for, with no
+    /// section.
     WaiterUnregistered,
-    /// Nobody who advances the watermark looks at the waiter count.
+    /// Nobody who advances the watermark looks at the waiter count, or at the loan word.
     FinishBlind,
+    /// Nobody lends.
+    NoLending,
     /// A walk that advanced the watermark on behalf of others does not look at the waiter count.
     HelperBlind(crate::waiting::Helper),
+    /// A waiter that lends is not in the waiter count.
+    LendsUnregistered,
+    /// A finish does not look at its loan word.
+    LoanIgnored,
+    /// `sharded`: a finish that leaves waiters behind does not lend on their behalf.
+    NobodyLendsForThoseLeft,
     /// `sharded`: begin does not read the clock again after it has published, and marks with what it read before.
     FirstReading,
     /// `sharded`: the watermark is raised as if the clock had been raised past it.

@@ -49,6 +49,7 @@ mod domain;
 mod fault;
 #[cfg(not(gencount_loom))]
 mod implementation;
+mod lending;
 #[cfg(not(gencount_loom))]
 mod limit;
 #[cfg(not(gencount_loom))]

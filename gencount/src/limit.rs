@@ -6,6 +6,7 @@ use turnstile::{
 };
 
 use crate::participant::Participant;
+use crate::waiting::deadlocked;
 use crate::word::GenerationWord;
 
 /// The end of a wait that is given up, if there is one.
@@ -69,7 +70,8 @@ where
     S::Threads: TimedScheduler,
 {
     /// As [`wait`](Self::wait), but gives up after `timeout`; says whether the wait is over. Nothing is left behind by a
-    /// wait that gave up: what it lent has been taken back. A timeout beyond the clock's range is none.
+    /// wait that gave up: what it lent has been taken back. A timeout beyond the clock's range is none. A wait that could
+    /// not end but by its limit, because of a cycle (see [`wait_or_deadlock`](Self::wait_or_deadlock)), gives up at once.
     ///
     /// For schedulers whose table's scheduler has a clock ([`TimedScheduler`]).
     ///
@@ -79,19 +81,20 @@ where
     /// use gencount::{Domain, GenerationWord, Hosted, Implementation};
     ///
     /// let domain = Arc::new(Domain::new(Implementation::Sharded, Hosted));
-    /// let (worker, other) = (domain.join(), domain.join());
+    /// let worker = domain.join();
     /// let word = GenerationWord::new();
+    /// let in_time = || domain.join().wait_timeout(&word, Duration::from_millis(5));
     /// let section = worker.begin();
     /// section.mark(&word);
-    /// assert!(!other.wait_timeout(&word, Duration::from_millis(5)));
+    /// assert!(!std::thread::scope(|scope| scope.spawn(in_time).join().unwrap()));
     /// drop(section);
-    /// assert!(other.wait_timeout(&word, Duration::from_millis(5)));
+    /// assert!(in_time());
     /// # }
     /// ```
     ///
     /// # Panics
     ///
-    /// As [`wait`](Self::wait).
+    /// As [`wait`](Self::wait), on a cycle only if there is no limit.
     pub fn wait_timeout(
         &self,
         word: &GenerationWord,
@@ -102,10 +105,11 @@ where
         if domain.watermark() >= target {
             return true;
         }
-        let waited = match domain.scheduler().table().scheduler().after(timeout) {
-            Some(deadline) => domain.wait_for(target, self.counters(), Until(deadline)),
-            None => domain.wait_for(target, self.counters(), Never),
-        };
-        waited.unwrap_or_else(|deadlock| crate::waiting::deadlocked(target, &deadlock))
+        match domain.scheduler().table().scheduler().after(timeout) {
+            Some(deadline) => domain.wait_for(target, self.counters(), Until(deadline)).unwrap_or(false),
+            None => domain
+                .wait_for(target, self.counters(), Never)
+                .unwrap_or_else(|deadlock| deadlocked(target, &deadlock)),
+        }
     }
 }

@@ -92,7 +92,7 @@ pub(crate) unsafe fn begin<S: TableScheduler>(domain: &Domain<S>, slot: &Slot) -
 /// As [`Operations::finish`](crate::operations::Operations::finish).
 pub(crate) unsafe fn finish<S: TableScheduler>(domain: &Domain<S>, slot: &Slot) {
     domain.point();
-    let wake;
+    let looks;
     {
         let mut list = domain.locked.inner.lock();
         // SAFETY: the slot is listed, and its links are ours while we hold the mutex.
@@ -115,10 +115,10 @@ pub(crate) unsafe fn finish<S: TableScheduler>(domain: &Domain<S>, slot: &Slot) 
             None => domain.locked.watermark.store(generation, Release),
         }
         list.len -= 1;
-        wake = domain.has_waiters();
+        looks = domain.owes_a_look(domain.waiters.any(), slot);
     }
-    if wake {
-        domain.wake_reached();
+    if looks {
+        domain.let_go(slot);
     }
 }
 
@@ -136,4 +136,23 @@ pub(crate) fn may_be_issued<S: TableScheduler>(domain: &Domain<S>, target: u64) 
     let idle = domain.locked.inner.lock().newest.is_none();
     // In this order: with nothing open, the watermark is the largest generation ever issued (INV-DI-3).
     !idle || watermark(domain) >= target
+}
+
+pub(crate) fn each_open<S: TableScheduler>(domain: &Domain<S>, visit: &dyn Fn(&Slot, u64)) -> bool {
+    let list = domain.locked.inner.lock();
+    let mut at = list.newest;
+    while let Some(slot) = at {
+        // SAFETY: listed slots are alive (INV-DI-6).
+        let slot = unsafe { slot.as_ref() };
+        // SAFETY: the links of listed slots are ours while we hold the mutex.
+        at = unsafe { (*slot.shared.links.get()).older };
+        let before = match at {
+            // SAFETY: as above.
+            Some(older) => unsafe { (*older.as_ref().shared.links.get()).generation },
+            // ORD: Acquire, though the mutex orders it already: read under the lock that it is written under.
+            None => domain.locked.watermark.load(Acquire),
+        };
+        visit(slot, before + 1);
+    }
+    false
 }

@@ -17,7 +17,6 @@ use dcas_queue::{Observer, Operation, Step};
 use turnstile::{Scheduler, TableScheduler};
 
 use crate::domain::Domain;
-use crate::fault::Fault;
 use crate::operations::Points;
 use crate::slot::Slot;
 use crate::waiting::Helper;
@@ -107,8 +106,8 @@ pub(crate) unsafe fn finish<S: TableScheduler>(domain: &Domain<S>, slot: &Slot) 
     counters.finish_restart.add(watch.restarts.get());
     // Also if a helper unlinked the node: it may have been stopped before it looked.
     domain.point();
-    if domain.waiters.any_after_pair() && !domain.omits(Fault::FinishBlind) {
-        domain.wake_reached();
+    if domain.owes_a_look(domain.waiters.any_after_pair(), slot) {
+        domain.let_go(slot);
     }
 }
 
@@ -126,4 +125,31 @@ pub(crate) fn may_be_issued<S: TableScheduler>(domain: &Domain<S>, target: u64) 
     let idle = domain.lockfree.is_empty();
     // In this order: with nothing open, the watermark is the largest generation ever issued (INV-DI-3).
     !idle || watermark(domain) >= target
+}
+
+/// Shows what a walk meets.
+struct Meet<'a, S> {
+    watch: Watch<'a, S>,
+    visit: &'a dyn Fn(&Slot, u64),
+}
+
+impl<S: Scheduler> Observer for Meet<'_, S> {
+    #[inline]
+    fn watermark_advanced(&self, watermark: u64) {
+        self.watch.watermark_advanced(watermark);
+    }
+
+    #[inline]
+    fn open_node(&self, node: usize, predecessor: u64) {
+        // SAFETY: every node of this queue lies in a slot that was added to this domain, which the walk's caller borrows.
+        let slot = unsafe { Slot::of_node(node) };
+        // The predecessor's payload does not change as long as the section is open, so this is what begin issued.
+        (self.visit)(slot, predecessor + 1);
+    }
+}
+
+pub(crate) fn each_open<S: TableScheduler>(domain: &Domain<S>, visit: &dyn Fn(&Slot, u64)) -> bool {
+    let meet = Meet { watch: Watch::new(domain.scheduler(), Points::Suppressed), visit };
+    // SAFETY: as in `begin`.
+    unsafe { domain.lockfree.complete_removals(&meet) }
 }

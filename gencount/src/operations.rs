@@ -17,6 +17,9 @@ pub(crate) enum Points {
     Suppressed,
 }
 
+/// The type of [`Operations::each_open`].
+type EachOpen<S> = fn(&Domain<S>, &dyn Fn(&Slot, u64)) -> bool;
+
 /// One implementation of the contract.
 pub(crate) struct Operations<S: TableScheduler> {
     /// Opens a section and returns its generation.
@@ -43,6 +46,14 @@ pub(crate) struct Operations<S: TableScheduler> {
     pub(crate) reached: fn(&Domain<S>, u64) -> bool,
     /// Whether the target may be a generation of this domain; no only if no section that could have it is open.
     pub(crate) may_be_issued: fn(&Domain<S>, u64) -> bool,
+    /// As [`complete`](Self::complete), without raising the clock; and shows every section that is open from before the
+    /// call until it returns, with its level (see [`lending`](crate::lending)), and perhaps others, each of which was open
+    /// at a moment after the call began. If the watermark was not advanced, what holds it where it is was shown.
+    ///
+    /// Called under the table's lock. The visitor does not call the domain.
+    pub(crate) each_open: EachOpen<S>,
+    /// Whether a section may come to hold up somebody who has queued before.
+    pub(crate) holds_up_late: bool,
 }
 
 impl<S: TableScheduler> Operations<S> {
@@ -53,6 +64,8 @@ impl<S: TableScheduler> Operations<S> {
         complete: locked::complete,
         reached: Domain::watermark_is_at,
         may_be_issued: locked::may_be_issued,
+        each_open: locked::each_open,
+        holds_up_late: false,
     };
     const LOCKFREE: Self = Self {
         begin: lockfree::begin,
@@ -61,6 +74,8 @@ impl<S: TableScheduler> Operations<S> {
         complete: lockfree::complete,
         reached: Domain::watermark_is_at,
         may_be_issued: lockfree::may_be_issued,
+        each_open: lockfree::each_open,
+        holds_up_late: false,
     };
     const SHARDED: Self = Self {
         begin: sharded::begin,
@@ -69,6 +84,8 @@ impl<S: TableScheduler> Operations<S> {
         complete: sharded::complete,
         reached: sharded::reached,
         may_be_issued: sharded::may_be_issued,
+        each_open: sharded::each_open,
+        holds_up_late: true,
     };
 
     pub(crate) const fn of(implementation: Implementation) -> Self {

@@ -4,7 +4,7 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::ptr::NonNull;
 
-use turnstile::TableScheduler;
+use turnstile::{Deadlock, TableScheduler};
 
 #[cfg(feature = "alloc")]
 use alloc::sync::Arc;
@@ -231,10 +231,15 @@ impl<S: TableScheduler> Participant<S> {
     ///
     /// Call it with no lock held that an open section might need, and not with interrupts disabled.
     ///
+    /// While it is parked, the calling thread lends its priority to the threads of all sections that hold it up, through the
+    /// [table](TableScheduler::table) of the scheduler: as long as they are open.
+    ///
     /// # Panics
     ///
-    /// In debug builds, inside a section: it would wait for itself. In all builds, if `word` holds a generation that
-    /// this domain has never issued and nothing is open that could issue it: the word belongs to another domain.
+    /// In debug builds, inside a section: it would wait for itself. In all builds, if it would never end, because a section that
+    /// it waits for waits, directly or through others, for the calling thread (see [`wait_or_deadlock`](Self::wait_or_deadlock));
+    /// and if `word` holds a generation that this domain has never issued and nothing is open that could issue it: the
+    /// word belongs to another domain.
     #[inline]
     pub fn wait(&self, word: &GenerationWord) {
         let target = self.target_of_wait(word);
@@ -247,13 +252,54 @@ impl<S: TableScheduler> Participant<S> {
         }
     }
 
-    /// What every wait begins with: the generation that it waits for.
+    /// As [`wait`](Self::wait), but returns the cycle because of which the wait would never end, and may be called inside a
+    /// section: that is a cycle only if the section, or a later one, has marked `word`.
+    ///
+    /// ```
+    /// # #[cfg(feature = "std")] {
+    /// use std::sync::Arc;
+    /// use gencount::{Domain, GenerationWord, Hosted, Implementation};
+    ///
+    /// let domain = Arc::new(Domain::new(Implementation::Lockfree, Hosted));
+    /// let participant = domain.join();
+    /// let word = GenerationWord::new();
+    /// let section = participant.begin();
+    /// assert_eq!(participant.wait_or_deadlock(&word), Ok(()));
+    /// section.mark(&word);
+    /// let deadlock = participant.wait_or_deadlock(&word).unwrap_err();
+    /// assert_eq!(deadlock.length(), 1);
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Deadlock`] if a section that is waited for is the calling thread's own, or its thread waits, directly or through
+    /// others, for the calling thread: in this domain, or for a lock of the same table.
+    ///
+    /// # Panics
+    ///
+    /// If `word` belongs to another domain, as [`wait`](Self::wait).
+    pub fn wait_or_deadlock(&self, word: &GenerationWord) -> Result<(), Deadlock> {
+        let target = self.begin_wait(word);
+        let domain = self.domain();
+        if domain.watermark() < target {
+            domain.wait_for(target, self.counters(), Never)?;
+        }
+        Ok(())
+    }
+
+    /// What every wait begins with that cannot return an error: the generation that it waits for.
     #[inline]
     pub(crate) fn target_of_wait(&self, word: &GenerationWord) -> u64 {
         debug_assert!(
             !(self.in_section() && self.is_current()),
             "wait: called inside a section (or one whose guard was forgotten), which would wait for itself"
         );
+        self.begin_wait(word)
+    }
+
+    #[inline]
+    fn begin_wait(&self, word: &GenerationWord) -> u64 {
         self.counters().wait_calls.add(1);
         let target = word.get();
         self.domain().point();
@@ -288,8 +334,11 @@ impl<S: TableScheduler> Drop for Participant<S> {
             // SAFETY: `&mut self` shows that nobody else uses the participant; the section is open.
             unsafe { self.close(slot) };
         }
-        // A begin or finish that unwound has left the slot in an unknown state: it is not used again.
-        if !self.in_section() {
+        if self.in_section() {
+            // A begin or finish that unwound has left the slot in an unknown state: it is not used again.
+            let domain = self.domain();
+            domain.scheduler().table().locked(|table| domain.take_back(table, slot));
+        } else {
             // SAFETY: the slot is this participant's, which is going away, and no section is open.
             unsafe { self.domain().leave(self.slot) };
         }

@@ -80,29 +80,22 @@ impl Pool {
 
     /// All counters added up.
     pub(crate) fn counters(&self) -> Counters {
-        let mut sum = Counters::default();
-        let mut at = self.all;
-        while let Some(slot) = at {
-            // SAFETY: slots of the pool are alive (INV-DI-6).
-            let slot = unsafe { slot.as_ref() };
+        self.slots().fold(Counters::default(), |mut sum, slot| {
             sum += slot.own.counters.read();
-            // SAFETY: the caller holds the pool's lock through `&self`.
-            at = unsafe { (*slot.membership.get()).next };
-        }
-        sum
+            sum
+        })
     }
 
-    /// How many slots there are.
-    #[cfg(all(test, feature = "std", not(gencount_shuttle)))]
-    pub(crate) fn len(&self) -> usize {
-        let mut len = 0;
+    /// Every slot.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = &Slot> {
         let mut at = self.all;
-        while let Some(slot) = at {
-            len += 1;
-            // SAFETY: as in `counters`.
-            at = unsafe { (*slot.as_ref().membership.get()).next };
-        }
-        len
+        core::iter::from_fn(move || {
+            // SAFETY: slots of the pool are alive (INV-DI-6).
+            let slot = unsafe { at?.as_ref() };
+            // SAFETY: whoever has the pool holds its lock.
+            at = unsafe { (*slot.membership.get()).next };
+            Some(slot)
+        })
     }
 }
 

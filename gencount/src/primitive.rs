@@ -18,7 +18,7 @@ pub(crate) use shuttle::sync::atomic::{
 #[cfg(not(gencount_loom))]
 pub(crate) use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 #[cfg(gencount_loom)]
-pub(crate) use loom::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
+pub(crate) use loom::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 
 /// A fence that is sequentially consistent: what this thread did before it comes, in the one total order of such
 /// fences, before what it does afterwards.

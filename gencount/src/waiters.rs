@@ -5,7 +5,7 @@
 //! Two sides each write, fence, and read what the other wrote (INV-DI-8): a waiter registers here, and then looks once
 //! more whether it has to wait; whoever finished or advanced something does so, and then looks here.
 
-use crate::primitive::{AtomicUsize, Relaxed, SeqCst, fence_between_seqcst, full_fence};
+use crate::primitive::{Acquire, AtomicUsize, Release, SeqCst, fence_between_seqcst, full_fence};
 
 /// The number of threads that wait or are about to.
 pub(crate) struct WaiterCount(AtomicUsize);
@@ -44,8 +44,7 @@ impl WaiterCount {
     #[inline]
     pub(crate) fn any(&self) -> bool {
         full_fence();
-        // ORD: Relaxed after the fence: the other half of the Dekker pair with `register` (INV-DI-8).
-        self.0.load(Relaxed) != 0
+        self.look()
     }
 
     /// As [`any`](Self::any), for a caller that has just made a SeqCst read-modify-write.
@@ -61,8 +60,15 @@ impl WaiterCount {
     #[inline]
     pub(crate) fn any_after_pair(&self) -> bool {
         crate::primitive::fence_after_pair();
-        // ORD: Relaxed after the fence, as in `any`.
-        self.0.load(Relaxed) != 0
+        self.look()
+    }
+
+    /// The look itself, after the fence.
+    #[inline]
+    fn look(&self) -> bool {
+        // ORD: after the fence, the other half of the Dekker pair with `register` (INV-DI-8). Acquire pairs with the
+        // withdrawal of those who are not in the count any more: what they have lent is visible (INV-DI-12).
+        self.0.load(Acquire) != 0
     }
 
     /// Without a fence, for a test that must notice.
@@ -76,9 +82,19 @@ impl WaiterCount {
 /// A registration in the waiter count, withdrawn when it is dropped.
 pub(crate) struct Registered<'a>(&'a WaiterCount);
 
+#[cfg(all(test, gencount_loom))]
+impl Registered<'_> {
+    /// Withdraws without releasing, for a test that must notice.
+    pub(crate) fn withdraw_relaxed(self) {
+        // ORD: none that would do: that is the fault.
+        self.0.0.fetch_sub(1, crate::primitive::Relaxed);
+        core::mem::forget(self);
+    }
+}
+
 impl Drop for Registered<'_> {
     fn drop(&mut self) {
-        // ORD: Relaxed: one who reads the old count wakes nobody, at the cost of the table's lock.
-        self.0.0.fetch_sub(1, Relaxed);
+        // ORD: Release pairs with the look of a finish that reads 0, whose thread the waiter may have lent to.
+        self.0.0.fetch_sub(1, Release);
     }
 }

@@ -18,13 +18,14 @@
 //!
 //! No wake-up is lost (INV-DI-8), and nobody is woken who would have to go back to sleep. There is no timer.
 
-use turnstile::{Address, Deadlock, Decision, Ending, Queue, TableScheduler};
+use turnstile::{Address, Deadlock, Decision, Ending, Locked, Queue, TableScheduler};
 
 use crate::counters::OwnCounters;
 use crate::domain::Domain;
 use crate::fault::Fault;
 use crate::limit::Limit;
 use crate::operations::Points;
+use crate::slot::Slot;
 
 /// How long a waiter hopes before it registers and parks, in pauses: about the time that parking and being woken
 /// would take, some tens of microseconds.
@@ -66,21 +67,33 @@ impl<S: TableScheduler> Domain<S> {
         }
         self.point();
         let mut parked = false;
-        let _registered = (!self.omits(Fault::WaiterUnregistered)).then(|| self.waiters.register());
+        let mut deadlock = None;
+        let unregistered = self.omits(Fault::WaiterUnregistered) || self.omits(Fault::LendsUnregistered);
+        let _registered = (!unregistered).then(|| self.waiters.register());
         let reached = loop {
             let mut advanced = false;
             let mut expired = false;
-            let ending = limit.block(table, self.wait_address(), target, |_| {
+            let ending = limit.block(table, self.wait_address(), target, |table| {
                 if !self.omits(Fault::NoRecheck) && !self.must_queue(target, &mut advanced) {
                     return Decision::Proceed;
                 }
-                expired = limit.is_past(table);
-                if expired { Decision::Proceed } else { Decision::Wait }
-            })?;
-            parked |= ending != Ending::NotBlocked;
+                expired = limit.is_past(self.scheduler().table());
+                if expired {
+                    return Decision::Proceed;
+                }
+                deadlock = self.lend(table, target, &mut advanced).err();
+                // Those whose sections held it up are lent to, or somebody else has let it go meanwhile.
+                let over = advanced || (!self.omits(Fault::NoRecheck) && self.watermark() >= target);
+                if deadlock.is_some() || over { Decision::Proceed } else { Decision::Wait }
+            });
             if advanced {
                 self.wake_as_helper(Helper::Recheck);
             }
+            if let Some(deadlock) = deadlock {
+                return Err(deadlock);
+            }
+            let ending = ending?;
+            parked |= ending != Ending::NotBlocked;
             self.point();
             // Cancelled or not: a wait has one condition only.
             if self.watermark() >= target {
@@ -161,13 +174,52 @@ impl<S: TableScheduler> Domain<S> {
         !self.omits(Fault::FinishBlind) && self.waiters.any()
     }
 
+    /// What a finish finds in its two looks, after its own effect and a full fence: waiters (`any`), or a loan that is to
+    /// be taken back.
+    #[inline]
+    pub(crate) fn owes_a_look(&self, any: bool, slot: &Slot) -> bool {
+        !self.omits(Fault::FinishBlind)
+            && (any || (slot.own.loan.is_set() && !self.omits(Fault::LoanIgnored)))
+    }
+
+    /// Wakes those whose generation is reached, and ends what was lent on account of the section in `slot`, which is over.
+    #[cold]
+    pub(crate) fn let_go(&self, slot: &Slot) {
+        self.wake_and(|table| self.take_back(table, slot));
+    }
+
     /// Wakes those whose generation is reached.
     #[cold]
     pub(crate) fn wake_reached(&self) {
+        self.wake_and(|_| {});
+    }
+
+    /// Under one hold of the lock: wakes, does `then`, and lends on behalf of those who are left if it must.
+    fn wake_and(&self, then: impl FnOnce(&mut Locked<'_, S::Threads, 64>)) {
         self.scheduler().table().locked(|table| {
-            table.wake_where(self.wait_address(), Queue::Shared, usize::MAX, |waiting| {
-                waiting.token <= self.watermark()
-            });
+            then(table);
+            let mut again = true;
+            while core::mem::take(&mut again) {
+                let watermark = self.watermark();
+                // The largest generation that somebody still waits for.
+                let mut left = 0;
+                table.wake_where(self.wait_address(), Queue::Shared, usize::MAX, |waiting| {
+                    let reached = waiting.token <= watermark;
+                    if !reached {
+                        left = left.max(waiting.token);
+                    }
+                    reached
+                });
+                if left > 0
+                    && self.operations.holds_up_late
+                    && !self.omits(Fault::NobodyLendsForThoseLeft)
+                    && !self.omits(Fault::FinishDoesNotSettle)
+                {
+                    // A cycle is reported to whoever closes it: a section that is just being opened blocks on nothing.
+                    let _ = self.lend(table, left, &mut again);
+                    again |= self.watermark() > watermark;
+                }
+            }
         });
     }
 
@@ -189,7 +241,7 @@ impl<S: TableScheduler> Domain<S> {
         self.scheduler().table().waiting(self.wait_address(), Queue::Shared)
     }
 
-    fn wait_address(&self) -> Address {
+    pub(crate) fn wait_address(&self) -> Address {
         Address::of(&*self.waiters)
     }
 }

@@ -92,6 +92,12 @@ fn a_mark_with_a_later_reading_is_as_safe() {
     assert!(search(Variant::MarkReadsTheClock, [1, 1], [1, 1]).is_ok());
 }
 
+/// Publishing the second reading spares waiters; what is safe does not depend on it.
+#[test]
+fn a_section_that_leaves_its_first_reading_published_is_as_safe() {
+    assert!(search(Variant::PublishesOnce, [1, 1], [2, 1]).is_ok());
+}
+
 #[test]
 fn a_section_needs_a_reading_after_its_publication() {
     for variant in [Variant::FirstReading, Variant::PublishDelayed] {

@@ -217,6 +217,45 @@ fn the_observer_hears_of_every_advance() {
     assert_eq!(*advances.0.borrow(), vec![7]);
 }
 
+/// Collects the open nodes that a walk meets.
+#[derive(Default)]
+struct Open(RefCell<Vec<(usize, u64)>>);
+
+impl Observer for Open {
+    fn open_node(&self, node: usize, predecessor: u64) {
+        self.0.borrow_mut().push((node, predecessor));
+    }
+}
+
+#[test]
+fn a_walk_meets_the_open_nodes_behind_payloads_that_stay() {
+    let (queue, nodes) = (Queue::new(5), [const { Node::new() }; 5]);
+    for node in &nodes {
+        append(&queue, node, 2).expect("small");
+    }
+    let open = || {
+        let open = Open::default();
+        // SAFETY: as for `append`.
+        unsafe { queue.complete_removals(&open) };
+        open.0.into_inner()
+    };
+    let expected = |which: &[usize]| -> Vec<_> {
+        which.iter().map(|&at| (nodes[at].address(), 5 + 2 * at as u64)).collect()
+    };
+    assert_eq!(open(), expected(&[0, 1, 2, 3, 4]));
+    // Marked and still linked: not open, and the walk completes its removal.
+    nodes[2].pair.mark();
+    assert_eq!(open(), expected(&[0, 1, 3, 4]));
+    assert_eq!(nodes[1].payload(), 11, "grown by the donation");
+    remove(&queue, &nodes[0]);
+    assert_eq!(open(), expected(&[1, 3, 4]));
+    remove(&queue, &nodes[4]);
+    remove(&queue, &nodes[1]);
+    assert_eq!(open(), expected(&[3]));
+    remove(&queue, &nodes[3]);
+    assert_eq!(open(), []);
+}
+
 #[test]
 fn snapshot_shows_all_nodes_and_marks() {
     let (queue, nodes) = (Queue::new(5), [const { Node::new() }; 4]);

@@ -3,7 +3,7 @@
 //!
 //! `RUSTFLAGS="--cfg gencount_loom" cargo test -p gencount --lib --release`
 //!
-//! In this build the crate consists of `primitive`, `waiters` and `sharded::protocol`, which are the code of the other
+//! In this build the crate consists of `primitive`, `waiters`, `lending::word` and `sharded::protocol`, which are the code of the other
 //! builds with loom's atomics in it. Each property has a test beside it in which one fence is missing, and which must fail.
 //!
 //! # What loom cannot see
@@ -16,6 +16,7 @@
 //!   these tests say about those two is that the waiter count is used as the protocol wants it.
 //! * A list of slots that grows: the slots are all there from the start.
 
+mod lending;
 mod publish;
 mod waiting;
 

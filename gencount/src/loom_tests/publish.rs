@@ -21,7 +21,7 @@ impl Domain {
 
     fn settle(&self, target: u64) -> bool {
         assert_eq!(self.clock.raise(target), Raised::Past);
-        self.clock.advance(oldest(self.clock.limit(), self.slots.iter()))
+        self.clock.advance(oldest(self.clock.limit(), self.slots.iter().filter_map(Published::read)))
     }
 }
 
@@ -42,6 +42,9 @@ fn open_against_settle(reading: Reading) {
             let first = domain.clock.first_reading();
             domain.clock.publish(slot, first);
             let generation = if reading == Reading::Second { domain.clock.second_reading() } else { first };
+            if generation != first {
+                slot.raise(generation);
+            }
             assert!(domain.clock.watermark() < generation, "the watermark passed an open section");
             if generation == 1 {
                 // SAFETY: loom reports it if somebody else accesses the cell meanwhile.

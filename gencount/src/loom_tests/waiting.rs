@@ -105,7 +105,7 @@ impl Sharded {
     }
 
     fn settle(&self) {
-        self.clock.advance(oldest(self.clock.limit(), self.slots.iter()));
+        self.clock.advance(oldest(self.clock.limit(), self.slots.iter().filter_map(Published::read)));
     }
 
     fn finish(&self, slot: usize, missing: Missing) {

@@ -18,4 +18,4 @@ pub(crate) mod protocol;
 #[cfg(not(gencount_loom))]
 mod operations;
 #[cfg(not(gencount_loom))]
-pub(crate) use operations::{State, begin, complete, finish, may_be_issued, reached, watermark};
+pub(crate) use operations::{State, begin, complete, each_open, finish, may_be_issued, reached, watermark};

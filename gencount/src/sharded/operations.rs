@@ -4,7 +4,7 @@ use core::ptr::NonNull;
 
 use turnstile::TableScheduler;
 
-use super::protocol::{Clock, Published, Raised, oldest};
+use super::protocol::{Clock, Raised, oldest};
 use crate::domain::Domain;
 use crate::fault::Fault;
 use crate::operations::Points;
@@ -37,7 +37,7 @@ impl State {
     }
 
     /// Every slot of the domain; a scheduling point before each.
-    fn scan(&self, point: impl Fn()) -> impl Iterator<Item = &Published> {
+    fn scan(&self, point: impl Fn()) -> impl Iterator<Item = &Slot> {
         point();
         // ORD: SeqCst pairs with the store in `add`.
         let mut at = NonNull::new(self.slots.load(SeqCst));
@@ -47,7 +47,7 @@ impl State {
             // SAFETY: `next` was written before the slot was added, and never again.
             at = unsafe { (*slot.membership.get()).next };
             point();
-            Some(&slot.shared.published)
+            Some(slot)
         })
     }
 }
@@ -65,7 +65,21 @@ pub(crate) unsafe fn begin<S: TableScheduler>(domain: &Domain<S>, slot: &Slot) -
     if domain.omits(Fault::FirstReading) {
         return reading;
     }
-    clock.second_reading()
+    let generation = clock.second_reading();
+    if generation != reading {
+        publish_again(domain, slot, generation);
+    }
+    generation
+}
+
+/// The clock moved while the section was being opened: what it published holds up those who wait for less than its
+/// generation, and must not any longer.
+#[cold]
+fn publish_again<S: TableScheduler>(domain: &Domain<S>, slot: &Slot, generation: u64) {
+    domain.point();
+    slot.shared.published.raise(generation);
+    domain.point();
+    look(domain, slot);
 }
 
 /// # Safety
@@ -75,19 +89,25 @@ pub(crate) unsafe fn finish<S: TableScheduler>(domain: &Domain<S>, slot: &Slot) 
     domain.point();
     slot.shared.published.close();
     domain.point();
-    if domain.waiters.any_after_seqcst() && !domain.omits(Fault::FinishBlind) {
-        wake(domain);
+    look(domain, slot);
+}
+
+/// The look for waiters of whoever has changed what its slot publishes.
+#[inline]
+fn look<S: TableScheduler>(domain: &Domain<S>, slot: &Slot) {
+    if domain.owes_a_look(domain.waiters.any_after_seqcst(), slot) {
+        let_go(domain, slot);
     }
 }
 
-/// What a finish does that has seen waiters.
+/// What follows if there are waiters, or a loan.
 #[cold]
-fn wake<S: TableScheduler>(domain: &Domain<S>) {
+fn let_go<S: TableScheduler>(domain: &Domain<S>, slot: &Slot) {
     if !domain.omits(Fault::FinishDoesNotSettle) {
         settle(domain, Points::Reached);
     }
     domain.point();
-    domain.wake_reached();
+    domain.let_go(slot);
 }
 
 pub(crate) fn watermark<S: TableScheduler>(domain: &Domain<S>) -> u64 {
@@ -96,6 +116,11 @@ pub(crate) fn watermark<S: TableScheduler>(domain: &Domain<S>) -> u64 {
 
 /// Raises the watermark as far as the slots allow; the clock stays where it is.
 fn settle<S: TableScheduler>(domain: &Domain<S>, points: Points) -> bool {
+    settle_and(domain, points, |_, _| {})
+}
+
+/// Settles, and shows every open section with its reading.
+fn settle_and<S: TableScheduler>(domain: &Domain<S>, points: Points, visit: impl Fn(&Slot, u64)) -> bool {
     let point = || {
         if points == Points::Reached {
             domain.point();
@@ -107,7 +132,12 @@ fn settle<S: TableScheduler>(domain: &Domain<S>, points: Points) -> bool {
     if domain.omits(Fault::NotRaised) {
         limit += 1;
     }
-    let limit = oldest(limit, domain.sharded.scan(point));
+    let readings = domain.sharded.scan(point).filter_map(|slot| {
+        let reading = slot.shared.published.read()?;
+        visit(slot, reading);
+        Some(reading)
+    });
+    let limit = oldest(limit, readings);
     point();
     clock.advance(limit)
 }
@@ -131,4 +161,9 @@ pub(crate) fn reached<S: TableScheduler>(domain: &Domain<S>, target: u64) -> boo
 
 pub(crate) fn may_be_issued<S: TableScheduler>(domain: &Domain<S>, target: u64) -> bool {
     domain.sharded.clock.has_issued(target)
+}
+
+/// Whoever has raised the clock past a target knows from this who holds up those who wait for it.
+pub(crate) fn each_open<S: TableScheduler>(domain: &Domain<S>, visit: &dyn Fn(&Slot, u64)) -> bool {
+    settle_and(domain, Points::Suppressed, visit)
 }

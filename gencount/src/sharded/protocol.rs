@@ -3,7 +3,7 @@
 //! # Protocol
 //!
 //! * A section *opens*: it reads the clock, publishes that reading in its slot, and reads the clock again. The second
-//!   reading is its generation.
+//!   reading is its generation; if it is another one, the section publishes that instead.
 //! * It *closes*: it publishes 0.
 //! * Whoever wants the watermark at m *raises* the clock past m, and then *settles*: reads the clock, then every slot, and
 //!   raises the watermark to just below the smallest reading that it found open, and below the clock.
@@ -12,7 +12,7 @@
 //!
 //! Let a settler raise the watermark to m while a section of generation g is open. The settler read the clock above m,
 //! and then the slots. Either it saw the section's publication: then m is below what was published, which is at most
-//! g. Or it missed it: then its reading of the slot comes before the publication, hence its reading of the clock before the
+//! g, whichever of its two readings that is. Or it missed it: then its reading of the slot comes before the publication, hence its reading of the clock before the
 //! section's second one, which therefore is above m too. In both cases m is below g.
 //!
 //! So one second reading, in begin, is enough for all marks of the section: they use g. The first reading alone would
@@ -55,6 +55,13 @@ impl Published {
         // ORD: SeqCst: the section's write in the Dekker pair with `Clock::settle`, whose reading of the clock precedes
         // its `read`.
         self.0.swap(reading, SeqCst);
+    }
+
+    /// Publishes the section's generation in place of the first reading. A look at the waiter count has to follow.
+    #[cold]
+    pub(crate) fn raise(&self, generation: u64) {
+        // ORD: SeqCst: as in `close`: those whom the first reading held up and this does not are let go by the look after it.
+        self.0.swap(generation, SeqCst);
     }
 
     /// Publishes without the fence that has to follow, for a test that must notice.
@@ -165,8 +172,8 @@ impl Clock {
     }
 }
 
-/// The end of a settler's scan: `limit`, or just below the smallest reading that is published. The slots are all those
-/// that were ever published in before the clock was read for [`Clock::limit`].
-pub(crate) fn oldest<'a>(limit: u64, slots: impl Iterator<Item = &'a Published>) -> u64 {
-    slots.filter_map(Published::read).fold(limit, |limit, reading| limit.min(reading - 1))
+/// The end of a settler's scan: `limit`, or just below the smallest of the readings found published. They come from all
+/// slots that were ever published in before the clock was read for [`Clock::limit`].
+pub(crate) fn oldest(limit: u64, readings: impl Iterator<Item = u64>) -> u64 {
+    readings.fold(limit, |limit, reading| limit.min(reading - 1))
 }

@@ -2,6 +2,7 @@
 
 #[path = "../../tests/histories/mod.rs"]
 mod histories;
+mod lending;
 mod lifetimes;
 mod schedules;
 mod slots;

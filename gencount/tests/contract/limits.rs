@@ -28,11 +28,17 @@ pub(crate) fn a_timed_wait_gives_up(implementation: Implementation) {
         let (one, other) = (domain.join(), domain.join());
         let word = GenerationWord::new();
         let section = begin_apart(&one, &word);
-        for limit in [Duration::ZERO, Duration::from_millis(20)] {
-            let start = Instant::now();
-            assert!(!other.wait_timeout(&word, limit));
-            assert!(start.elapsed() >= limit);
-        }
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for limit in [Duration::ZERO, Duration::from_millis(20)] {
+                    let start = Instant::now();
+                    assert!(!other.wait_timeout(&word, limit));
+                    assert!(start.elapsed() >= limit);
+                }
+            });
+        });
+        // The thread would wait for its own section: it gives up at once.
+        assert!(!other.wait_timeout(&word, Duration::from_secs(1000)));
         drop(section);
         assert!(other.wait_timeout(&word, Duration::ZERO));
         // Nothing is left behind: waiting works as before.

@@ -7,6 +7,7 @@
 #![cfg(feature = "std")]
 
 mod history;
+mod lending;
 mod limits;
 mod linearizability;
 mod misuse;
@@ -62,6 +63,15 @@ suite! {
         a_timed_wait_is_woken_by_the_finish,
         giving_up_races_with_finishing,
         a_timed_wait_reports_a_foreign_word;
+    lending:
+        a_waiter_lends_to_every_section_that_holds_it_up,
+        a_time_out_takes_its_lending_back,
+        a_cancelled_waiter_looks_again_and_lends_again,
+        a_waiter_lends_through_a_lock,
+        a_cycle_through_a_lock_is_reported,
+        waiting_for_the_own_section_is_reported,
+        a_thread_that_ended_in_its_section_leaves_its_loan_to_nobody,
+        no_loan_is_left_over;
     model:
         agrees_with_the_model;
     misuse:

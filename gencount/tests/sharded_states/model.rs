@@ -13,6 +13,8 @@ pub(crate) enum Variant {
     Faithful,
     /// A mark reads the clock itself, instead of using the section's generation: as safe.
     MarkReadsTheClock,
+    /// A section leaves its first reading published, though the clock has moved: as safe, but it holds up more waiters.
+    PublishesOnce,
     /// A section marks with what it read before it published.
     FirstReading,
     /// The clock is read for the second time before the section is published, as without a fence.
@@ -50,6 +52,8 @@ pub(crate) struct Section {
     /// The generation of the open section; 0 if none.
     generation: u8,
     marked: bool,
+    /// On the way through the steps of a finish that follow the closing, although it has only published once more.
+    opening: bool,
     saw_waiters: bool,
     scan: Scan,
 }
@@ -155,7 +159,17 @@ impl State {
                     Variant::FirstReading => me.generation = me.reading,
                     _ => me.generation = self.clock,
                 }
-                me.step = if variant == Variant::MarkReadsTheClock { 3 } else { 4 };
+                me.step = match variant {
+                    Variant::MarkReadsTheClock => 3,
+                    Variant::FirstReading | Variant::PublishDelayed | Variant::PublishesOnce => 4,
+                    _ if me.generation == me.reading => 4,
+                    _ => 12,
+                };
+            }
+            12 => {
+                self.slots[number] = me.generation;
+                me.opening = true;
+                me.step = 6;
             }
             3 => {
                 me.generation = self.clock;
@@ -164,6 +178,8 @@ impl State {
             4 => {
                 self.word = self.word.max(me.generation);
                 me.marked = true;
+                // What is not needed any more makes no two states of one.
+                me.reading = 0;
                 me.step = 5;
             }
             5 if variant == Variant::LooksEarly && me.scan.at == 0 => {
@@ -202,6 +218,7 @@ impl State {
             }
             9 => {
                 self.watermark = self.watermark.max(me.scan.limit);
+                me.scan = Scan::default();
                 me.step = 10;
             }
             _ => {
@@ -211,7 +228,11 @@ impl State {
                     }
                     self.wake();
                 }
-                me = Section { rounds: me.rounds - 1, ..Section::default() };
+                me = if me.opening {
+                    Section { step: 4, opening: false, saw_waiters: false, scan: Scan::default(), ..me }
+                } else {
+                    Section { rounds: me.rounds - 1, ..Section::default() }
+                };
             }
         }
         self.sections[number] = me;
@@ -248,6 +269,7 @@ impl State {
             }
             5 => {
                 let advanced = self.advance(me.scan, variant);
+                me.scan = Scan::default();
                 me.step = if advanced { 6 } else { 8 };
             }
             6 | 14 => {
@@ -277,7 +299,9 @@ impl State {
                 me.step = if variant == Variant::NoRecheck { 17 } else { 11 };
             }
             13 => {
-                if self.advance(me.scan, variant) {
+                let advanced = self.advance(me.scan, variant);
+                me.scan = Scan::default();
+                if advanced {
                     self.table = 0;
                     me.step = 14;
                 } else if self.watermark >= me.target {

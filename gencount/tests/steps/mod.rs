@@ -7,7 +7,9 @@
 //! good, they are stuck: they are unwound, and the run says so.
 //!
 //! What this cannot see: reorderings of a weak memory model (the baton orders everything), and switches between two
-//! points, which includes all that happens under the table's lock.
+//! points, which includes all that happens under the table's lock but for what the library's own tests see of lending.
+
+mod lock;
 
 use core::cell::Cell;
 use core::num::NonZeroUsize;
@@ -18,10 +20,14 @@ use std::vec::Vec;
 
 use turnstile::{Hosted, LendingScheduler, PiTurnstiles, Priority, Scheduler, ThreadId, TimedScheduler};
 
+use self::lock::StepLock;
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Status {
     Runnable,
     Parked,
+    /// Waits for the lock at this address.
+    Blocked(usize),
     /// Stopped by the test, until all others are done or stuck.
     Frozen,
     Done,
@@ -78,6 +84,9 @@ struct State {
     /// Each thread's own priority, and what is lent to it.
     own: Vec<Priority>,
     loans: Vec<Option<Priority>>,
+    /// Who is no member of a domain, and whether such a thread was lent to.
+    strangers: Vec<bool>,
+    lent_to_strangers: bool,
     /// Until when each parked thread stays so at most.
     deadlines: Vec<Option<u64>>,
     points: Vec<u64>,
@@ -190,6 +199,8 @@ impl Steps {
             tokens: std::vec![false; threads],
             own: std::vec![Priority::NORMAL; threads],
             loans: std::vec![None; threads],
+            strangers: std::vec![false; threads],
+            lent_to_strangers: false,
             deadlines: std::vec![None; threads],
             points: std::vec![0; threads],
             clock: 0,
@@ -214,6 +225,43 @@ impl Steps {
     /// What is lent to a thread.
     pub(super) fn loan(&self, thread: usize) -> Option<Priority> {
         self.lock().loans[thread]
+    }
+
+    /// Says whether a thread is a member of no domain at the moment, and must not be lent to.
+    pub(super) fn set_stranger(&self, thread: usize, stranger: bool) {
+        self.lock().strangers[thread] = stranger;
+    }
+
+    /// Whether a thread was lent to that was no member.
+    pub(super) fn lent_to_strangers(&self) -> bool {
+        self.lock().lent_to_strangers
+    }
+
+    /// Lets others run until the lock at address `key` may be free.
+    fn block(&self, key: usize) {
+        let mut state = self.lock();
+        match NUMBER.get() {
+            Some(number) if !state.over => {
+                state.status[number] = Status::Blocked(key);
+                state.pass();
+                self.turn.notify_all();
+                state = self.await_turn(state, number);
+                state.status[number] = Status::Runnable;
+            }
+            _ => {
+                drop(state);
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    /// Lets those run who wait for the lock at address `key`.
+    fn unblock(&self, key: usize) {
+        for status in &mut self.lock().status {
+            if *status == Status::Blocked(key) {
+                *status = Status::Runnable;
+            }
+        }
     }
 
     /// Freezes `thread` at its `point`-th scheduling point, until all others are done or stuck.
@@ -277,6 +325,7 @@ impl Steps {
                 let steps = Arc::clone(self);
                 std::thread::spawn(move || {
                     NUMBER.set(Some(number));
+                    lock::enter(&steps);
                     drop(steps.await_turn(steps.lock(), number));
                     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
                     let mut state = steps.lock();
@@ -307,9 +356,9 @@ impl Steps {
 }
 
 // SAFETY: numbers are given once each, by `run`; threads outside of a run have the ids of `Hosted`, shifted beyond all
-// numbers. The locks are Hosted's. Nothing calls a table, and only `park` unwinds.
+// numbers. `StepLock` excludes. Nothing calls a table, and only `park` unwinds.
 unsafe impl Scheduler for Steps {
-    type RawLock = <Hosted as Scheduler>::RawLock;
+    type RawLock = StepLock;
 
     fn current(&self) -> ThreadId {
         match NUMBER.get() {
@@ -381,8 +430,11 @@ unsafe impl LendingScheduler for Steps {
     }
 
     fn lend(&self, thread: ThreadId, priority: Priority) {
-        if let Some(loan) = self.lock().loans.get_mut(number(thread)) {
-            *loan = Some(priority);
+        let mut state = self.lock();
+        let number = number(thread);
+        if number < state.loans.len() {
+            state.loans[number] = Some(priority);
+            state.lent_to_strangers |= state.strangers[number];
         }
     }
 
