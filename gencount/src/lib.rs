@@ -96,6 +96,8 @@ pub use participant::{Participant, Section};
 pub use slot::Slot;
 #[cfg(all(feature = "std", not(gencount_loom)))]
 pub use turnstile::Hosted;
+#[cfg(all(feature = "linux-rt", target_os = "linux", not(gencount_loom)))]
+pub use turnstile::LinuxRt;
 #[cfg(not(gencount_loom))]
 pub use turnstile::{Deadlock, PiTurnstiles, Priority, Scheduler, TableScheduler, ThreadId};
 #[cfg(not(gencount_loom))]

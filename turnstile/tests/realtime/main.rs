@@ -10,4 +10,5 @@
 mod collisions;
 mod inversion;
 mod nice;
+mod scene;
 mod scheduling;

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use turnstile::{LinuxRt, LockScheduler, Policy};
 
-use crate::inversion::{leaked, lock, unlock, until_edges};
+use crate::inversion::{leaked, lock, unlock};
+use crate::scene::until_edges;
 use crate::scheduling::{Indifferent, alone, compute, conduct, on_one_processor, scheduler, within};
 
 const HOGS: usize = 3;
