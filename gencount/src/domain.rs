@@ -272,7 +272,7 @@ impl<S: TableScheduler> Domain<S> {
     }
 
     /// How many slots have a loan.
-    #[cfg(all(test, feature = "std"))]
+    #[cfg(all(test, feature = "std", not(gencount_shuttle)))]
     pub(crate) fn lent_slots(&self) -> usize {
         self.scheduler.table().locked(|table| {
             let pool = self.pool.lock();
