@@ -9,7 +9,7 @@
 //!
 //! # What safe code cannot break
 //! * *A node offered to a second queue:* nodes have no name here. A slot borrows the tracker that it was made by, and all it
-//!   does it does there.
+//!   does it does there, also after [`mem::swap`](core::mem::swap).
 //! * *[`mem::forget`](core::mem::forget) of a ticket or section:* the section never ends, so the watermark stops below it for ever, and its
 //!   node stays linked until the tracker is dropped, which frees it. Nothing dangles: only `Drop` gives a node's memory back,
 //!   and only after the node was unlinked. A slot whose section was forgotten takes a new node.

@@ -90,6 +90,31 @@ fn a_slot_whose_section_was_forgotten_takes_a_new_node() -> Result<(), Overflow>
     Ok(())
 }
 
+/// A node cannot be offered to a second queue: whatever safe code swaps, a slot takes its tracker along, and a tracker its
+/// nodes, those of forgotten sections included.
+#[test]
+fn slots_and_trackers_that_are_swapped_keep_what_is_theirs() -> Result<(), Overflow> {
+    let (mut here, mut there) = (Tracker::new(0), Tracker::new(100));
+    {
+        let (mut slot, mut other) = (here.slot(), there.slot());
+        assert_eq!((slot.append(ONE)?.end(), other.append(ONE)?.end()), (1, 101));
+        mem::swap(&mut slot, &mut other);
+        assert_eq!((slot.append(ONE)?.end(), other.append(ONE)?.end()), (102, 2));
+        assert!(core::ptr::eq(slot.tracker(), &raw const there));
+        // One with a section that nobody will end.
+        mem::forget(slot.append(ONE)?);
+        mem::swap(&mut slot, &mut other);
+        assert_eq!((slot.append(ONE)?.end(), other.append(ONE)?.end()), (3, 104));
+        assert_eq!((here.watermark(), there.watermark()), (3, 102));
+    }
+    mem::swap(&mut here, &mut there);
+    assert_eq!((here.append(ONE)?.end(), there.append(ONE)?.end()), (105, 4));
+    // The node of the forgotten section went with its queue, and is freed with it.
+    assert_eq!((here.settle(), there.settle()), (102, 4));
+    assert!(!here.is_idle() && there.is_idle());
+    Ok(())
+}
+
 #[test]
 fn a_panic_completes_the_section() {
     let tracker = Tracker::new(0);
