@@ -55,7 +55,7 @@ impl<'s, M: Machine> Gather<'s, M> {
         // any page of the address space empties them.
         let mutation = self.system.mutation();
         if !mutation.is(Mutation::NoFlushOfTables) {
-            self.add(va, Entry(ACCESSED));
+            self.add(va, Entry::default().with(ACCESSED));
         }
         if let Some(record) = self.system.page(table) {
             if mutation.is(Mutation::FreeBeforeFlush) {

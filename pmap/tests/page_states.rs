@@ -190,7 +190,7 @@ fn advice_and_removal_leave_unmanaged_pages_alone() {
 /// H-59: a copy has the rights of its source, and no other bit that software or hardware put into the entry.
 #[test]
 fn a_copy_carries_nothing_but_frame_and_rights() {
-    use pmap::entry::{ACCESSED, DIRTY, WIRED};
+    use pmap::entry::{ACCESSED, DIRTY, Entry, WIRED, X86};
     use std::sync::atomic::Ordering;
     let event = |s: &Scene<'_>| {
         let machine = s.system.machine();
@@ -203,7 +203,7 @@ fn a_copy_carries_nothing_but_frame_and_rights() {
         let child = s.system.create().unwrap();
         assert_eq!(child.copy_from(s.space, VirtRange::user()), 1);
         let copied = child.get_mapping(VA)[3];
-        assert_eq!(copied, walk[3] & !(ACCESSED | DIRTY | WIRED));
+        assert_eq!(copied, Entry::<X86>::from_word(walk[3]).without(ACCESSED | DIRTY | WIRED).word());
         word.fetch_and(!stray, Ordering::SeqCst);
         child.destroy().unwrap();
     };

@@ -2,7 +2,7 @@
 
 mod support;
 
-use pmap::entry::{ACCESSED, DIRTY, MANAGED, PRESENT, USER, WRITABLE};
+use pmap::entry::{ACCESSED, DIRTY, Entry, MANAGED, USER, X86};
 use pmap::sim::{Adversary, Config, SimMachine};
 use pmap::{
     Access, EnterFlags, Frame, FrameError, KernelMapError, PageRecord, Pmap, Protection, RetireError, SKZ63,
@@ -86,8 +86,8 @@ fn a_walk_ends_with_the_leaf_or_with_the_first_hole() {
         enter(space, VA, frame, Access::Write);
         let walk = space.get_mapping(VA);
         assert_eq!(walk.len(), 4);
-        assert!(walk.iter().all(|word| word & PRESENT != 0));
-        let leaf = frame.addr().0 | PRESENT | WRITABLE | USER | ACCESSED | DIRTY | MANAGED | 1 << 63;
+        assert!(walk.iter().all(|word| Entry::<X86>::from_word(*word).is_present()));
+        let leaf = Entry::<X86>::leaf(frame, READ_WRITE).with(USER | ACCESSED | DIRTY | MANAGED).word();
         assert_eq!(walk[3], leaf);
         let beside = space.get_mapping(VA.wrapping_add(0x1000));
         assert_eq!((beside.len(), beside[3]), (4, 0));

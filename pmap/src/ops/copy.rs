@@ -1,7 +1,7 @@
 //! `copy_from`: giving a forked address space its parent's mappings ahead of the faults.
 
 use crate::addr::VirtRange;
-use crate::entry::{Entry, FRAME_MASK, MANAGED, NO_EXECUTE, PRESENT, USER, WRITABLE};
+use crate::entry::{Bits, MANAGED, NO_EXECUTE, PRESENT, USER, WRITABLE};
 use crate::machine::Machine;
 use crate::mutation::Mutation;
 use crate::pmap::Pmap;
@@ -9,7 +9,7 @@ use crate::pv::PvHold;
 use crate::table::LeafTables;
 
 /// The bits of an entry that a copy has, too.
-const COPIED: u64 = FRAME_MASK | PRESENT | WRITABLE | USER | NO_EXECUTE;
+const COPIED: Bits = PRESENT.union(WRITABLE).union(USER).union(NO_EXECUTE);
 
 impl<M: Machine> Pmap<'_, M> {
     /// Copies the managed mappings that `source` has in `range` to the same addresses here, unwired, neither
@@ -41,8 +41,8 @@ impl<M: Machine> Pmap<'_, M> {
                     continue;
                 }
                 // By name, so that no other software bit comes along (H-59).
-                let kept = if system.mutation().is(Mutation::CopyAsIs) { !0 } else { COPIED };
-                let new = Entry(entry.0 & kept);
+                let as_is = system.mutation().is(Mutation::CopyAsIs);
+                let new = if as_is { entry } else { entry.only(COPIED) };
                 match system.add_unaccessed(to, &mut state, &mut pv, va, new) {
                     Ok(entered) => made += u64::from(entered),
                     Err(_) => break 'tables,

@@ -182,7 +182,7 @@ impl<M: Machine> System<M> {
     ) {
         let before = slot.load();
         // A mapping stays what it was made: whether it has a PV entry is not for now to say.
-        let new = new.without(MANAGED).with(before.0 & MANAGED);
+        let new = new.with_from(before, MANAGED);
         let page = page.filter(|_| new.has(MANAGED));
         if new.has(WRITABLE)
             && let Some(page) = page
@@ -194,7 +194,7 @@ impl<M: Machine> System<M> {
             (true, false) => state.wired -= 1,
             _ => {}
         }
-        if (before.0 ^ new.0) & !(ACCESSED | DIRTY) == 0 {
+        if !before.differs_beyond(new, ACCESSED | DIRTY) {
             return;
         }
         let old = slot.exchange(new);

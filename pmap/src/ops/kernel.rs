@@ -54,7 +54,7 @@ impl<M: Machine> System<M> {
     /// [`KernelMapError`] for an address outside the kernel window or a frame that cannot be mapped.
     pub fn kenter(&self, va: VirtAddr, frame: Frame, prot: Protection) -> Result<(), KernelMapError> {
         self.check_frame(frame)?;
-        self.kernel_slot(va)?.exchange(Entry::leaf(frame, prot).with(GLOBAL | ACCESSED | DIRTY));
+        let _ = self.kernel_slot(va)?.exchange(Entry::leaf(frame, prot).with(GLOBAL | ACCESSED | DIRTY));
         Ok(())
     }
 
@@ -64,7 +64,7 @@ impl<M: Machine> System<M> {
     ///
     /// [`KernelMapError`] for an address outside the kernel window.
     pub fn kremove(&self, va: VirtAddr) -> Result<(), KernelMapError> {
-        self.kernel_slot(va)?.take();
+        let _ = self.kernel_slot(va)?.take();
         Ok(())
     }
 
@@ -85,7 +85,7 @@ impl<M: Machine> System<M> {
                 Entry::leaf(*frame, Protection::READ | Protection::WRITE).with(GLOBAL | ACCESSED | DIRTY);
             let old = slot.load();
             if old != new {
-                slot.exchange(new);
+                let _ = slot.exchange(new);
                 stale |= old.is_present();
             }
         }

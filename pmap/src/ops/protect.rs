@@ -32,7 +32,7 @@ impl<M: Machine> System<M> {
                 let old = if self.mutation().is(Mutation::PlainProtect) {
                     let old = slot.load();
                     change(old).map(|new| {
-                        slot.exchange(new);
+                        let _ = slot.exchange(new);
                         old
                     })
                 } else {
@@ -107,7 +107,7 @@ impl<M: Machine> Pmap<'_, M> {
                     // Atomically, because the processor may set bits of the same word (H-13).
                     let old = if system.mutation().is(Mutation::PlainUnwire) {
                         let old = slot.load();
-                        slot.exchange(old.without(WIRED));
+                        let _ = slot.exchange(old.without(WIRED));
                         old
                     } else {
                         slot.clear(WIRED)

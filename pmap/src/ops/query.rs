@@ -113,7 +113,7 @@ impl<M: Machine> Pmap<'_, M> {
         let mut table = self.root();
         for level in (1..=ROOT_LEVEL).rev() {
             let entry = self.system().slot(table, va.index(level)).load();
-            walk.words[walk.count] = entry.0;
+            walk.words[walk.count] = entry.word();
             walk.count += 1;
             if !entry.is_present() {
                 break;

@@ -142,7 +142,8 @@ impl<M: Machine> System<M> {
             if left != 0 {
                 return level > 1;
             }
-            self.slot(path[level], va.index(level as u32 + 1)).take();
+            // Nobody asks about bits of an entry that names a table.
+            let _ = self.slot(path[level], va.index(level as u32 + 1)).take();
             core.add_resident(-1);
             gather.add_table(table, va);
         }

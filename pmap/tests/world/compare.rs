@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use pmap::entry::{ACCESSED, DIRTY, MANAGED, PRESENT, WIRED};
+use pmap::entry::{ACCESSED, DIRTY, Entry, MANAGED, PRESENT, WIRED, X86};
 use pmap::sim::SimMachine;
 use pmap::{Protection, System, VirtAddr};
 
@@ -60,7 +60,7 @@ impl World<'_> {
 
     /// The raw entry, by the format's own bits.
     fn compare_leaf(&self, word: u64, m: Mapping) {
-        let has = |bits: u64| word & bits == bits;
+        let has = |bits| Entry::<X86>::from_word(word).has(bits);
         assert!(has(PRESENT));
         assert_eq!(has(MANAGED), m.is_managed());
         assert_eq!(has(WIRED), m.wired);
