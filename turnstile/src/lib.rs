@@ -36,6 +36,8 @@ extern crate std;
 #[cfg(test)]
 extern crate self as turnstile;
 
+#[cfg(feature = "std")]
+pub mod conformance;
 mod fault;
 mod forward;
 #[cfg(feature = "std")]
@@ -46,6 +48,7 @@ mod lending;
 #[cfg(all(feature = "linux-rt", target_os = "linux"))]
 mod linux;
 mod locks;
+mod parker;
 mod primitive;
 mod scheduler;
 #[cfg(any(feature = "simulated", all(test, feature = "std")))]
@@ -54,14 +57,15 @@ mod table;
 mod waiter;
 
 #[cfg(feature = "std")]
-pub use hosted::{Hosted, RawParkingMutex};
+pub use hosted::{Hosted, HostedParker, RawParkingMutex};
 pub use lending::{
     Deadlock, Decision, Edge, Ending, Hold, LendingScheduler, Link, Locked, PiTurnstiles, Statistics,
     TableScheduler, TimedScheduler, Waiting,
 };
 #[cfg(all(feature = "linux-rt", target_os = "linux"))]
-pub use linux::{LinuxRt, MissingCapability, Policy, RawFutexPiMutex};
+pub use linux::{FutexParker, LinuxRt, MissingCapability, Policy, RawFutexPiMutex};
 pub use locks::{LockScheduler, RawPiMutex, RawPiRwLock, ReadHolds, ReaderScheduler, Share};
+pub use parker::Parker;
 pub use scheduler::{Priority, Scheduler, ThreadId};
 pub use table::{Address, Outcome, Queue, Turnstiles, Woken};
 

@@ -1,9 +1,11 @@
 //! The portable scheduler for hosted programs: it orders wake-ups, and parks on `parking_lot_core`.
 
 mod mutex;
+mod parker;
 pub(crate) mod threads;
 
 pub use mutex::RawParkingMutex;
+pub use parker::HostedParker;
 
 use std::time::{Duration, Instant};
 

@@ -18,23 +18,16 @@ use std::time::Instant;
 use std::vec::Vec;
 
 use crossbeam_utils::CachePadded;
-use parking_lot_core::{DEFAULT_PARK_TOKEN, DEFAULT_UNPARK_TOKEN};
 
+use super::HostedParker;
 use crate::primitive::{Acquire, AtomicPtr, AtomicU8, AtomicUsize, Relaxed, Release};
-use crate::{Priority, ReadHolds, ThreadId};
-
-/// No token, nobody parked; `Record::token`.
-const EMPTY: u8 = 0;
-/// The thread is parked or about to be; `Record::token`.
-const PARKED: u8 = 1;
-/// The token is there; `Record::token`.
-const TOKEN: u8 = 2;
+use crate::{Parker as _, Priority, ReadHolds, ThreadId};
 
 /// What the registry keeps for a thread.
 pub(crate) struct Record {
     /// The id of the thread that uses the record, or used it last.
     user: AtomicUsize,
-    token: AtomicU8,
+    parker: HostedParker,
     priority: AtomicU8,
     /// The priority that is lent to the thread; 0 for none.
     lent: AtomicU8,
@@ -121,7 +114,7 @@ fn register() -> ThreadId {
                 .map(|_| {
                     CachePadded::new(Record {
                         user: AtomicUsize::new(0),
-                        token: AtomicU8::new(EMPTY),
+                        parker: HostedParker::NEW,
                         priority: AtomicU8::new(Priority::NORMAL.level()),
                         lent: AtomicU8::new(0),
                         read_holds: ReadHolds::new(),
@@ -212,42 +205,20 @@ pub(super) fn set_lent(thread: ThreadId, priority: Priority) {
     }
 }
 
-fn key(record: &Record) -> usize {
-    core::ptr::from_ref(&record.token).addr()
-}
-
 /// Parks until the token is there, or until `deadline`; may return early.
 pub(super) fn park(deadline: Option<Instant>) {
     let Some(record) = record(current()).filter(|_| !GONE.get()) else {
         return std::thread::yield_now();
     };
-    // ORD: Acquire pairs with the Release swap in `unpark`; Relaxed on failure: the token is taken just below.
-    if record.token.compare_exchange(EMPTY, PARKED, Acquire, Relaxed).is_ok() {
-        // SAFETY: the key is the address of this thread's own record, used by nobody else; the closures neither
-        // panic nor call into parking_lot_core.
-        let _ = unsafe {
-            parking_lot_core::park(
-                key(record),
-                // ORD: Relaxed: runs under the bucket lock, which `unpark` takes after its swap.
-                || record.token.load(Relaxed) == PARKED,
-                || {},
-                |_, _| {},
-                DEFAULT_PARK_TOKEN,
-                deadline,
-            )
-        };
+    match deadline {
+        Some(deadline) => record.parker.park_until(deadline),
+        None => record.parker.park(),
     }
-    // ORD: Acquire pairs with the Release swap in `unpark`.
-    record.token.swap(EMPTY, Acquire);
 }
 
 pub(super) fn unpark(thread: ThreadId) {
-    let Some(record) = record(thread) else { return };
-    // ORD: Release pairs with the Acquire of the parked thread's swap.
-    if record.token.swap(TOKEN, Release) == PARKED {
-        // SAFETY: the key is the address of that thread's record, used by nobody else; the closure neither panics
-        // nor calls into parking_lot_core.
-        let _ = unsafe { parking_lot_core::unpark_one(key(record), |_| DEFAULT_UNPARK_TOKEN) };
+    if let Some(record) = record(thread) {
+        record.parker.unpark();
     }
 }
 

@@ -5,10 +5,12 @@
 //! priority-inheriting futex (`FUTEX_LOCK_PI`), since a low thread that is preempted inside an ordinary lock would hold up a high one.
 
 mod lock;
+mod parker;
 mod policy;
 mod threads;
 
 pub use lock::RawFutexPiMutex;
+pub use parker::FutexParker;
 pub use policy::Policy;
 pub(crate) use threads::{RealTime, forget_current};
 

@@ -5,24 +5,17 @@ use core::num::NonZeroUsize;
 use std::thread_local;
 use std::time::Instant;
 
-use super::{MissingCapability, Policy};
+use super::{FutexParker, MissingCapability, Policy};
 use crate::hosted::threads as registry;
 use crate::primitive::{Acquire, AtomicU32, Relaxed, Release};
-use crate::{Priority, ReadHolds, ThreadId};
+use crate::{Parker as _, Priority, ReadHolds, ThreadId};
 
-/// No token, nobody parked; `RealTime::token`.
-const EMPTY: u32 = 0;
-/// The thread is parked or about to be; `RealTime::token`.
-const PARKED: u32 = 1;
-/// The token is there; `RealTime::token`.
-const TOKEN: u32 = 2;
 /// No loan; `RealTime::loan`.
 const NO_LOAN: u32 = u32::MAX;
 
 /// A thread's part of its record. All zero until it first uses the scheduler.
 pub(crate) struct RealTime {
-    /// A futex on which only this thread sleeps.
-    token: AtomicU32,
+    parker: FutexParker,
     /// The system's number for the thread, 0 before its first use.
     tid: AtomicU32,
     own: AtomicU32,
@@ -37,7 +30,7 @@ pub(crate) struct RealTime {
 impl RealTime {
     pub(crate) const fn new() -> Self {
         Self {
-            token: AtomicU32::new(EMPTY),
+            parker: FutexParker::NEW,
             tid: AtomicU32::new(0),
             own: AtomicU32::new(0),
             loan: AtomicU32::new(NO_LOAN),
@@ -197,44 +190,15 @@ pub(super) fn settle() {
 }
 
 pub(super) fn park(deadline: Option<Instant>) {
-    let Some(real_time) = of(current()) else { return };
-    // ORD: Acquire pairs with the Release swap in `unpark`; Relaxed on failure: the token is taken just below.
-    if real_time.token.compare_exchange(EMPTY, PARKED, Acquire, Relaxed).is_ok() {
-        let limit = deadline.map(|deadline| {
-            let left = deadline.saturating_duration_since(Instant::now());
-            libc::timespec {
-                tv_sec: left.as_secs().try_into().unwrap_or(libc::time_t::MAX),
-                tv_nsec: left.subsec_nanos().into(),
-            }
-        });
-        let limit = limit.as_ref().map_or(core::ptr::null(), core::ptr::from_ref);
-        // SAFETY: the futex lies in a record that is never freed; the limit is null or a local.
-        unsafe {
-            libc::syscall(
-                libc::SYS_futex,
-                real_time.token.as_ptr(),
-                libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,
-                PARKED,
-                limit,
-            );
-        }
+    match (of(current()), deadline) {
+        (Some(real_time), Some(deadline)) => real_time.parker.park_until(deadline),
+        (Some(real_time), None) => real_time.parker.park(),
+        (None, _) => {}
     }
-    // ORD: Acquire pairs with the Release swap in `unpark`.
-    real_time.token.swap(EMPTY, Acquire);
 }
 
 pub(super) fn unpark(thread: ThreadId) {
-    let Some(real_time) = of(thread) else { return };
-    // ORD: Release pairs with the Acquire of the parked thread's swap.
-    if real_time.token.swap(TOKEN, Release) == PARKED {
-        // SAFETY: the futex lies in a record that is never freed.
-        unsafe {
-            libc::syscall(
-                libc::SYS_futex,
-                real_time.token.as_ptr(),
-                libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG,
-                1,
-            );
-        }
+    if let Some(real_time) = of(thread) {
+        real_time.parker.unpark();
     }
 }
