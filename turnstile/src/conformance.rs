@@ -4,7 +4,7 @@
 //! reorderings that the machine does not make, and wake-ups that are lost once in a million.
 
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::boxed::Box;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -53,12 +53,13 @@ pub fn parker<P: Parker<Instant = Instant> + 'static>() {
         let pair = pair.clone();
         move || {
             for round in 0..ROUNDS {
-                while pair.1.load(SeqCst) != 2 * round + me {
+                // ORD: Relaxed: that the token orders it is rule 2.
+                while pair.1.load(Relaxed) != 2 * round + me {
                     let deadline = late();
                     pair.0[me].park_until(deadline);
                     assert!(Instant::now() < deadline, "rule 1: a wake-up is lost");
                 }
-                pair.1.fetch_add(1, SeqCst);
+                pair.1.fetch_add(1, Relaxed);
                 pair.0[1 - me].unpark();
             }
         }
@@ -171,10 +172,11 @@ fn tokens<S: Scheduler + Clone + 'static>(scheduler: &S, run: &impl Fn(Vec<Body>
             }
             let next = known()[(me + 1) % RING].expect("all are known");
             for round in 0..ROUNDS {
-                while turn.load(SeqCst) != round * RING + me {
+                // ORD: Relaxed: that the tokens order it is rule 6.
+                while turn.load(Relaxed) != round * RING + me {
                     scheduler.park();
                 }
-                turn.fetch_add(1, SeqCst);
+                turn.fetch_add(1, Relaxed);
                 scheduler.unpark(next);
                 // Twice may count as once, and must not count as none.
                 scheduler.unpark(next);
@@ -182,7 +184,8 @@ fn tokens<S: Scheduler + Clone + 'static>(scheduler: &S, run: &impl Fn(Vec<Body>
         })
     };
     run((0..RING).map(body).collect());
-    assert_eq!(turn.load(SeqCst), RING * ROUNDS, "rule 5: a thread has not returned from its park");
+    // ORD: Relaxed: the threads have ended.
+    assert_eq!(turn.load(Relaxed), RING * ROUNDS, "rule 5: a thread has not returned from its park");
 }
 
 /// What is written for [`LendingScheduler`]: a loan replaces the one before, leaves the own priority alone, and goes. (The simulated
@@ -218,11 +221,12 @@ pub fn lending<S: LendingScheduler + Clone + 'static>(scheduler: S, run: impl Fn
                 scheduler.unlend(me);
                 expect(None);
             }
-            done.store(true, SeqCst);
+            done.store(true, Relaxed); // ORD: read after the thread has ended
         }
     });
     run(Vec::from([body]));
-    assert!(done.load(SeqCst), "`run` has to run every body");
+    // ORD: Relaxed: the thread has ended.
+    assert!(done.load(Relaxed), "`run` has to run every body");
 }
 
 /// What is written for [`TimedScheduler`]: a park ends at its deadline, or before it with a token. `moment` is a short time.
@@ -250,9 +254,10 @@ pub fn timed<S: TimedScheduler + Clone + 'static>(
             scheduler.park_until(deadline);
             scheduler.unpark(scheduler.current());
             scheduler.park();
-            done.store(true, SeqCst);
+            done.store(true, Relaxed); // ORD: read after the thread has ended
         }
     });
     run(Vec::from([body]));
-    assert!(done.load(SeqCst), "`run` has to run every body");
+    // ORD: Relaxed: the thread has ended.
+    assert!(done.load(Relaxed), "`run` has to run every body");
 }

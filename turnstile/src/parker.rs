@@ -1,5 +1,8 @@
 //! What a thread sleeps on, below the scheduler.
 
+#[cfg(feature = "std")]
+use crate::primitive::{Acquire, AtomicU32, Relaxed, Release};
+
 /// Where one thread sleeps until somebody leaves it a token: what [`Scheduler::park`](crate::Scheduler::park) and
 /// [`unpark`](crate::Scheduler::unpark) are made of, one for each thread.
 ///
@@ -30,4 +33,39 @@ pub trait Parker: Send + Sync {
 
     /// Leaves the token, and wakes the owner if it sleeps.
     fn unpark(&self);
+}
+
+/// The token of a [`Parker`] that sleeps on a word of 32 bits.
+#[cfg(feature = "std")]
+#[derive(Debug)]
+pub(crate) struct Token(AtomicU32);
+
+#[cfg(feature = "std")]
+impl Token {
+    /// No token, nobody parked.
+    const EMPTY: u32 = 0;
+    /// The owner sleeps or is about to.
+    pub(crate) const PARKED: u32 = 1;
+    /// The token is there.
+    const THERE: u32 = 2;
+
+    pub(crate) const NONE: Self = Self(AtomicU32::new(Self::EMPTY));
+
+    /// Takes the token, after `sleep` if it is not there: that is to return once the word is not `PARKED` any more, or earlier.
+    pub(crate) fn take(&self, sleep: impl FnOnce(&AtomicU32)) {
+        // ORD: Acquire pairs with the Release swap in `leave`; Relaxed on failure: the token is taken just below.
+        if self.0.compare_exchange(Self::EMPTY, Self::PARKED, Acquire, Relaxed).is_ok() {
+            sleep(&self.0);
+        }
+        // ORD: Acquire pairs with the Release swap in `leave`.
+        self.0.swap(Self::EMPTY, Acquire);
+    }
+
+    /// Leaves the token; calls `wake` if the owner sleeps.
+    pub(crate) fn leave(&self, wake: impl FnOnce(&AtomicU32)) {
+        // ORD: Release pairs with the Acquire of the owner's swap.
+        if self.0.swap(Self::THERE, Release) == Self::PARKED {
+            wake(&self.0);
+        }
+    }
 }

@@ -21,9 +21,7 @@ pub(crate) use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release}
 #[cfg(any(feature = "simulated", all(test, feature = "std")))]
 pub(crate) use core::sync::atomic::AtomicBool;
 #[cfg(feature = "std")]
-pub(crate) use core::sync::atomic::AtomicPtr;
-#[cfg(all(feature = "linux-rt", target_os = "linux"))]
-pub(crate) use core::sync::atomic::AtomicU32;
+pub(crate) use core::sync::atomic::{AtomicPtr, AtomicU32};
 
 #[cfg(all(any(turnstile_loom, turnstile_shuttle), feature = "std"))]
 compile_error!("the checkers replace the host's threads: build with --no-default-features");

@@ -3,23 +3,16 @@
 use std::time::Instant;
 
 use crate::Parker;
-use crate::primitive::{Acquire, AtomicU32, Relaxed, Release};
-
-/// No token, nobody parked.
-const EMPTY: u32 = 0;
-/// The owner sleeps or is about to.
-const PARKED: u32 = 1;
-/// The token is there.
-const TOKEN: u32 = 2;
+use crate::parker::Token;
+use crate::primitive::AtomicU32;
 
 /// A [`Parker`] of four bytes. No lock is taken on the way, so nobody less urgent can hold it.
 #[derive(Debug)]
-pub struct FutexParker(AtomicU32);
+pub struct FutexParker(Token);
 
 impl FutexParker {
     fn sleep(&self, deadline: Option<Instant>) {
-        // ORD: Acquire pairs with the Release swap in `unpark`; Relaxed on failure: the token is taken just below.
-        if self.0.compare_exchange(EMPTY, PARKED, Acquire, Relaxed).is_ok() {
+        self.0.take(|word| {
             let limit = deadline.map(|deadline| {
                 let left = deadline.saturating_duration_since(Instant::now());
                 libc::timespec {
@@ -28,11 +21,9 @@ impl FutexParker {
                 }
             });
             let limit = limit.as_ref().map_or(core::ptr::null(), core::ptr::from_ref);
-            // SAFETY: the word is alive during the call; the limit is null or a local.
-            unsafe { futex(&self.0, libc::FUTEX_WAIT, PARKED, limit) };
-        }
-        // ORD: Acquire pairs with the Release swap in `unpark`.
-        self.0.swap(EMPTY, Acquire);
+            // SAFETY: the limit is null or a local.
+            unsafe { futex(word, libc::FUTEX_WAIT, Token::PARKED, limit) };
+        });
     }
 }
 
@@ -48,7 +39,7 @@ unsafe fn futex(word: &AtomicU32, operation: i32, value: u32, limit: *const libc
 impl Parker for FutexParker {
     type Instant = Instant;
 
-    const NEW: Self = Self(AtomicU32::new(EMPTY));
+    const NEW: Self = Self(Token::NONE);
 
     fn park(&self) {
         self.sleep(None);
@@ -59,10 +50,7 @@ impl Parker for FutexParker {
     }
 
     fn unpark(&self) {
-        // ORD: Release pairs with the Acquire of the owner's swap.
-        if self.0.swap(TOKEN, Release) == PARKED {
-            // SAFETY: null is no limit.
-            unsafe { futex(&self.0, libc::FUTEX_WAKE, 1, core::ptr::null()) };
-        }
+        // SAFETY: null is no limit.
+        self.0.leave(|word| unsafe { futex(word, libc::FUTEX_WAKE, 1, core::ptr::null()) });
     }
 }
