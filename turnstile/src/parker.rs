@@ -49,7 +49,9 @@ impl Token {
     /// The token is there.
     const THERE: u32 = 2;
 
-    pub(crate) const NONE: Self = Self(AtomicU32::new(Self::EMPTY));
+    pub(crate) const fn none() -> Self {
+        Self(AtomicU32::new(Self::EMPTY))
+    }
 
     /// Takes the token, after `sleep` if it is not there: that is to return once the word is not `PARKED` any more, or earlier.
     pub(crate) fn take(&self, sleep: impl FnOnce(&AtomicU32)) {

@@ -48,7 +48,7 @@ impl HostedParker {
 impl Parker for HostedParker {
     type Instant = Instant;
 
-    const NEW: Self = Self(Token::NONE);
+    const NEW: Self = Self(Token::none());
 
     fn park(&self) {
         self.sleep(None);

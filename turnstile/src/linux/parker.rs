@@ -39,7 +39,7 @@ unsafe fn futex(word: &AtomicU32, operation: i32, value: u32, limit: *const libc
 impl Parker for FutexParker {
     type Instant = Instant;
 
-    const NEW: Self = Self(Token::NONE);
+    const NEW: Self = Self(Token::none());
 
     fn park(&self) {
         self.sleep(None);
