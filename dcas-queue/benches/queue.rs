@@ -18,14 +18,14 @@ fn queue(c: &mut Criterion) {
         let (queue, nodes, own) = (Queue::new(0), [const { Node::new() }; 16], Node::new());
         for node in &nodes[..open] {
             // SAFETY: nodes and queue live to the end of this turn of the loop, in one thread and one queue.
-            unsafe { queue.append(node, ONE, &()) }.expect("far from overflow");
+            unsafe { queue.append(node, ONE, ()) }.expect("far from overflow");
         }
         group.bench_function(format!("behind {open}"), |b| {
             b.iter(|| {
                 // SAFETY: as above; idle.
-                let appended = unsafe { queue.append(black_box(&own), ONE, &()) }.is_ok();
+                let appended = unsafe { queue.append(black_box(&own), ONE, ()) }.is_ok();
                 // SAFETY: as above; just appended.
-                unsafe { queue.remove(black_box(&own), &()) };
+                unsafe { queue.remove(black_box(&own), ()) };
                 appended
             });
         });

@@ -16,7 +16,7 @@ static QUEUE: Queue = Queue::new(0);
 #[inline(never)]
 unsafe extern "C" fn dcas_queue_begin(node: &Node) -> u64 {
     // SAFETY: as for this function.
-    unsafe { QUEUE.append(node, NonZeroU64::MIN, &()) }.unwrap_or(0)
+    unsafe { QUEUE.append(node, NonZeroU64::MIN, ()) }.unwrap_or(0)
 }
 
 /// # Safety
@@ -26,7 +26,7 @@ unsafe extern "C" fn dcas_queue_begin(node: &Node) -> u64 {
 #[inline(never)]
 unsafe extern "C" fn dcas_queue_finish(node: &Node) -> bool {
     // SAFETY: as for this function.
-    unsafe { QUEUE.remove(node, &()) }.watermark_advanced
+    unsafe { QUEUE.remove(node, ()) }.watermark_advanced
 }
 
 fn main() {

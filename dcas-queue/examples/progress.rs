@@ -99,11 +99,11 @@ fn queue(step: Step, operation: Operation, time: Duration) -> (f64, f64) {
     let (queue, [open, victim]) = (Queue::new(0), [const { Node::new() }; 2]);
     let workers = [const { Node::new() }; 2];
     // SAFETY: nodes and queue outlive all threads; one thread per node. The same below.
-    let append = |node| unsafe { queue.append(node, ONE, &()) }.expect("far from overflow");
+    let append = |node| unsafe { queue.append(node, ONE, ()) }.expect("far from overflow");
     let section = |worker: usize, _: &AtomicBool| {
         append(&workers[worker]);
         // SAFETY: as above.
-        unsafe { queue.remove(&workers[worker], &()) };
+        unsafe { queue.remove(&workers[worker], ()) };
         true
     };
     append(&open);
@@ -114,7 +114,7 @@ fn queue(step: Step, operation: Operation, time: Duration) -> (f64, f64) {
     let open_when_stopped = step == Step::Mark;
     let rest = if operation == Operation::Remove && !open_when_stopped {
         // SAFETY: as above.
-        unsafe { queue.remove(&victim, &()) };
+        unsafe { queue.remove(&victim, ()) };
         let rest = rate(time, &section);
         append(&victim);
         rest

@@ -62,7 +62,7 @@ fn main() {
     for open in [0, 1, 4, 15] {
         for node in &nodes[..open] {
             // SAFETY: as in `pairs`.
-            unsafe { queue.append(node, ONE, &()) }.expect("far from overflow");
+            unsafe { queue.append(node, ONE, ()) }.expect("far from overflow");
         }
         let start = Instant::now();
         pairs(&queue, &nodes[open]);
@@ -70,7 +70,7 @@ fn main() {
         println!("one thread behind {open:2} open sections: {} ns per append and remove", each.as_nanos());
         for node in &nodes[..open] {
             // SAFETY: as in `pairs`; appended above.
-            unsafe { queue.remove(node, &()) };
+            unsafe { queue.remove(node, ()) };
         }
     }
     let parallelism = thread::available_parallelism().map_or(1, usize::from).min(nodes.len());

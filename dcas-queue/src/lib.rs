@@ -71,19 +71,19 @@
 //!
 //! # fn main() -> Result<(), dcas_queue::Overflow> {
 //! // SAFETY: type-stable, one queue, and here one thread; each slot is idle when it is appended.
-//! let report = unsafe { ACTIVE.append(&SLOTS[0], NEXT, &()) }?;
+//! let report = unsafe { ACTIVE.append(&SLOTS[0], NEXT, ()) }?;
 //! // SAFETY: as above.
-//! let update = unsafe { ACTIVE.append(&SLOTS[1], NEXT, &()) }?;
+//! let update = unsafe { ACTIVE.append(&SLOTS[1], NEXT, ()) }?;
 //! assert_eq!((report, update), (1, 2));
 //!
 //! // The update commits, but the report still runs: nothing may be dropped.
 //! // SAFETY: as above; the slot is in the queue.
-//! unsafe { ACTIVE.remove(&SLOTS[1], &()) };
+//! unsafe { ACTIVE.remove(&SLOTS[1], ()) };
 //! assert_eq!(ACTIVE.watermark(), 0);
 //!
 //! // The report ends. All transactions up to 2 have ended, in one load.
 //! // SAFETY: as above.
-//! unsafe { ACTIVE.remove(&SLOTS[0], &()) };
+//! unsafe { ACTIVE.remove(&SLOTS[0], ()) };
 //! assert_eq!(ACTIVE.watermark(), 2);
 //! # Ok(())
 //! # }
@@ -100,6 +100,7 @@ extern crate alloc;
 #[cfg(any(test, feature = "std"))]
 extern crate std;
 
+mod append;
 mod backoff;
 mod mutation;
 mod node;

@@ -115,6 +115,12 @@ pub trait Observer {
         }
     }
 
+    /// Called when a walk ends that met nodes, with their number. A walk that starts again meets them again.
+    #[inline]
+    fn walked(&self, nodes: u64) {
+        let _ = nodes;
+    }
+
     /// Called after this thread advanced the watermark to `watermark`, in whatever operation: whoever keeps
     /// waiters for the watermark must look at them before the operation's caller goes on to other things.
     #[inline]
@@ -161,6 +167,11 @@ impl<O: Observer + ?Sized> Observer for &O {
     #[inline]
     fn backoff(&self, pauses: u32) {
         (**self).backoff(pauses);
+    }
+
+    #[inline]
+    fn walked(&self, nodes: u64) {
+        (**self).walked(nodes);
     }
 
     #[inline]

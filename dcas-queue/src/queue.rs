@@ -2,13 +2,14 @@
 
 use core::num::NonZeroU64;
 
+use crate::append::{Attempt, Preparation};
 use crate::mutation::{Mutation, broken};
 use crate::node::Node;
 use crate::observer::{Observer, Operation, Step};
 use crate::pair::access::Access;
 use crate::pair::{AtomicPair, MARK, Pair, decided};
 use crate::primitive::constructor;
-use crate::walk::{Ended, Target, Walker};
+use crate::walk::{Ended, Position, Target, Walker};
 
 /// A lock-free singly linked queue of [`Node`]s whose payloads strictly increase, with a low watermark.
 ///
@@ -110,83 +111,71 @@ impl Queue {
     /// The [safety section of the queue](Queue#safety-of-the-operations); and `node` is idle: new, or its last
     /// `remove` has returned, or its last `append` failed.
     #[inline]
-    pub unsafe fn append<O: Observer>(&self, node: &Node, n: NonZeroU64, obs: &O) -> Result<u64, Overflow> {
+    pub unsafe fn append<O: Observer + Copy>(
+        &self,
+        node: &Node,
+        n: NonZeroU64,
+        obs: O,
+    ) -> Result<u64, Overflow> {
         debug_assert!(node.is_marked(), "append: the node is already in a queue");
         // SAFETY: as for this function.
         decided!(|access| unsafe { self.append_by(access, node, n, obs) })
     }
 
+    /// The first attempt, if it is at the head. What follows then is out of line, and gets all that it needs by value: so
+    /// nothing of this has to be in memory.
+    ///
     /// # Safety
     /// As for [`append`](Self::append).
     #[inline]
-    unsafe fn append_by<A: Access, O: Observer>(
+    unsafe fn append_by<A: Access, O: Observer + Copy>(
         &self,
         access: A,
         node: &Node,
         n: NonZeroU64,
-        obs: &O,
+        obs: O,
+    ) -> Result<u64, Overflow> {
+        obs.step(Step::ReadIdlePayload);
+        let mut own = Preparation::new(node, access.load_payload(&node.pair));
+        let head = Walker::new(access, Operation::Append, obs).head(self);
+        let mut from = Some(head);
+        if head.seen.link == 0 {
+            // SAFETY: the caller is the node's only owner, and it is not linked.
+            match unsafe { own.link_behind(access, head, n, obs) } {
+                Attempt::Linked(payload) => return Ok(payload),
+                Attempt::Exhausted(overflow) => return Err(overflow),
+                Attempt::Stale => from = None,
+            }
+        }
+        // SAFETY: as for this function.
+        unsafe { self.append_on(access, own, n, obs, from) }
+    }
+
+    /// The walk from the head as it was read, or after a restart, and all attempts that follow.
+    ///
+    /// # Safety
+    /// As for [`append`](Self::append).
+    #[inline(never)]
+    unsafe fn append_on<'queue, A: Access, O: Observer + Copy>(
+        &'queue self,
+        access: A,
+        mut own: Preparation<'_>,
+        n: NonZeroU64,
+        obs: O,
+        mut from: Option<Position<'queue>>,
     ) -> Result<u64, Overflow> {
         let mut walker = Walker::new(access, Operation::Append, obs);
-        obs.step(Step::ReadIdlePayload);
-        // The payload at the end of the node's last stay; nobody trusts a higher one.
-        let floor = access.load_payload(&node.pair);
-        // The node's payload now.
-        let mut last = floor;
-        let mut prepared = false;
         loop {
             // SAFETY: the safety section of the queue.
-            let Ended::AtTail(tail) = (unsafe { walker.walk(self, None) }) else {
+            let Ended::AtTail(tail) = (unsafe { walker.walk(self, from.take(), None) }) else {
                 unreachable!("a walk without a target ends at the tail")
             };
-            let Some(payload) = tail.seen.payload.checked_add(n.get()) else {
-                if prepared {
-                    // Back to how the node was found. Were the unused payload left in it, a later append with a
-                    // smaller step could find no payload above it. The mark comes first: the payload of the last
-                    // stay must never be seen beside a null link again.
-                    obs.step(Step::RetractLink);
-                    // SAFETY: the node is not linked and the caller is its only owner.
-                    unsafe { access.store_link(&node.pair, MARK) };
-                    if !broken(obs, Mutation::UnusedPayloadKept) {
-                        obs.step(Step::RetractPayload);
-                        // SAFETY: as above.
-                        unsafe { access.store_payload(&node.pair, floor) };
-                    }
-                }
-                return Err(Overflow { tail: tail.seen.payload, step: n });
-            };
-            // The never-down rule (INV-Q-6). The payload of the node's last stay must be exceeded. That of a failed
-            // attempt of this call was never visible in the queue and may come again.
-            let down = payload < last || (payload == last && !prepared);
-            if down && !broken(obs, Mutation::NoNeverDownRule) {
-                // The two loads of the tail were torn: no tail was ever below what this node had.
-                walker.restart();
-                continue;
+            // SAFETY: the caller is the node's only owner, and it is not linked.
+            match unsafe { own.link_behind(access, tail, n, obs) } {
+                Attempt::Linked(payload) => return Ok(payload),
+                Attempt::Exhausted(overflow) => return Err(overflow),
+                Attempt::Stale => {}
             }
-            if broken(obs, Mutation::LinkPreparedBeforePayload) && !prepared {
-                obs.step(Step::PrepareLink);
-                // SAFETY: as below.
-                unsafe { access.store_link(&node.pair, 0) };
-                prepared = true;
-            }
-            if payload != last {
-                obs.step(Step::PreparePayload);
-                // SAFETY: the node is not linked and the caller is its only owner.
-                unsafe { access.store_payload(&node.pair, payload) };
-                last = payload;
-            }
-            if !prepared {
-                // Payload before link: the mark goes only after the payload rose (INV-Q-5).
-                obs.step(Step::PrepareLink);
-                // SAFETY: as above.
-                unsafe { access.store_link(&node.pair, 0) };
-                prepared = true;
-            }
-            obs.step(Step::LinkTail);
-            let linked = Pair { payload: tail.seen.payload, link: node.address() };
-            if access.compare_exchange(tail.cell, tail.seen, linked) {
-                return Ok(payload);
-            }
-            walker.restart();
         }
     }
 
@@ -202,16 +191,19 @@ impl Queue {
     /// The [safety section of the queue](Queue#safety-of-the-operations); and `node` is in this queue: its last
     /// operation was an `append` here that succeeded.
     #[inline]
-    pub unsafe fn remove<O: Observer>(&self, node: &Node, obs: &O) -> Removed {
+    pub unsafe fn remove<O: Observer + Copy>(&self, node: &Node, obs: O) -> Removed {
         // SAFETY: as for this function.
         decided!(|access| unsafe { self.remove_by(access, node, obs) })
     }
 
+    /// The mark, and the unlink if it is at the head; what follows otherwise is out of line, as with
+    /// [`append_by`](Self::append_by).
+    ///
     /// # Safety
     /// As for [`remove`](Self::remove).
     #[inline]
-    unsafe fn remove_by<A: Access, O: Observer>(&self, access: A, node: &Node, obs: &O) -> Removed {
-        let early = broken(obs, Mutation::PayloadReadBeforeMark).then(|| {
+    unsafe fn remove_by<A: Access, O: Observer + Copy>(&self, access: A, node: &Node, obs: O) -> Removed {
+        let early = broken(&obs, Mutation::PayloadReadBeforeMark).then(|| {
             obs.step(Step::ReadOwnPayload);
             access.load_payload(&node.pair)
         });
@@ -224,15 +216,40 @@ impl Queue {
             access.load_payload(&node.pair)
         });
 
-        let mut walker = Walker::new(access, Operation::Remove, obs);
         let target = Target { address: node.address(), donation: Pair { payload, link: link & !MARK } };
+        let mut walker = Walker::new(access, Operation::Remove, obs);
+        let head = walker.head(self);
+        let mut from = Some(head);
+        if head.seen.link == target.address {
+            if walker.unlink(self, head, target.donation).is_ok() {
+                return Removed { payload, watermark_advanced: true, helped: false };
+            }
+            from = None;
+        }
+        // SAFETY: as for this function.
+        unsafe { self.remove_on(access, target, obs, from) }
+    }
+
+    /// The walk from the head as it was read, or after a restart.
+    ///
+    /// # Safety
+    /// As for [`remove`](Self::remove).
+    #[inline(never)]
+    unsafe fn remove_on<'queue, A: Access, O: Observer + Copy>(
+        &'queue self,
+        access: A,
+        target: Target,
+        obs: O,
+        from: Option<Position<'queue>>,
+    ) -> Removed {
+        let mut walker = Walker::new(access, Operation::Remove, obs);
         // SAFETY: the safety section of the queue.
-        let helped = match unsafe { walker.walk(self, Some(target)) } {
+        let helped = match unsafe { walker.walk(self, from, Some(target)) } {
             Ended::TargetUnlinked => false,
             // An unmarked chain from the head to the end without the node: it is in the queue no more.
             Ended::AtTail(_) => true,
         };
-        Removed { payload, watermark_advanced: walker.advanced, helped }
+        Removed { payload: target.donation.payload, watermark_advanced: walker.advanced, helped }
     }
 
     /// Walks to the end and finishes every removal met on the way: those whose threads stopped between mark
@@ -243,17 +260,18 @@ impl Queue {
     ///
     /// # Safety
     /// The [safety section of the queue](Queue#safety-of-the-operations).
-    pub unsafe fn complete_removals<O: Observer>(&self, obs: &O) -> bool {
+    pub unsafe fn complete_removals<O: Observer + Copy>(&self, obs: O) -> bool {
         // SAFETY: as for this function.
         decided!(|access| unsafe { self.complete_removals_by(access, obs) })
     }
 
     /// # Safety
     /// As for [`complete_removals`](Self::complete_removals).
-    unsafe fn complete_removals_by<A: Access, O: Observer>(&self, access: A, obs: &O) -> bool {
+    unsafe fn complete_removals_by<A: Access, O: Observer + Copy>(&self, access: A, obs: O) -> bool {
         let mut walker = Walker::new(access, Operation::CompleteRemovals, obs);
+        let head = walker.head(self);
         // SAFETY: the safety section of the queue.
-        unsafe { walker.walk(self, None) };
+        unsafe { walker.walk(self, Some(head), None) };
         walker.advanced
     }
 }

@@ -43,100 +43,88 @@ pub(crate) enum Ended<'queue> {
 }
 
 /// A walk that has to start again: something changed under it.
-struct Stale;
+pub(crate) struct Stale;
 
 /// One operation's walks: what they serve, and what they did.
-pub(crate) struct Walker<'operation, A, O> {
+pub(crate) struct Walker<A, O> {
     access: A,
-    pub(crate) operation: Operation,
-    pub(crate) observer: &'operation O,
+    operation: Operation,
+    observer: O,
     backoff: Backoff,
     /// Whether a walk of this operation advanced the watermark.
     pub(crate) advanced: bool,
 }
 
-impl<'operation, A: Access, O: Observer> Walker<'operation, A, O> {
+impl<A: Access, O: Observer + Copy> Walker<A, O> {
     #[inline]
-    pub(crate) fn new(access: A, operation: Operation, observer: &'operation O) -> Self {
+    pub(crate) fn new(access: A, operation: Operation, observer: O) -> Self {
         Self { access, operation, observer, backoff: Backoff::new(), advanced: false }
     }
 
     /// Counts a restart and backs off.
     #[cold]
-    pub(crate) fn restart(&mut self) {
+    fn restart(&mut self) {
         self.observer.restarted(self.operation);
         self.observer.backoff(self.backoff.next());
     }
 
-    /// Walks, again and again until no change comes in between, to the target or to the end.
+    /// Reads the head, with which every walk begins.
+    #[inline]
+    pub(crate) fn head<'queue>(&self, queue: &'queue Queue) -> Position<'queue> {
+        let seen = self.read(&queue.head, Step::ReadHeadPayload, Step::ReadHeadLink);
+        Position { cell: &queue.head, seen }
+    }
+
+    /// Walks, again and again until no change comes in between, to the target or to the end: from the head as it was just read, or,
+    /// if something has changed since, after backing off.
     ///
     /// Lock-free: a walk starts again only if another thread appended, removed or unlinked meanwhile.
     ///
     /// # Safety
     /// The safety section of [`Queue`].
-    #[inline]
     pub(crate) unsafe fn walk<'queue>(
         &mut self,
         queue: &'queue Queue,
+        mut from: Option<Position<'queue>>,
         target: Option<Target>,
     ) -> Ended<'queue> {
         loop {
+            let head = from.take().unwrap_or_else(|| {
+                self.restart();
+                self.head(queue)
+            });
+            let mut nodes = 0;
             // SAFETY: as for this function.
-            match unsafe { self.walk_once(queue, target) } {
-                Ok(ended) => return ended,
-                Err(Stale) => self.restart(),
+            let ended = unsafe { self.walk_on(queue, head, target, &mut nodes) };
+            self.observer.walked(nodes);
+            if let Ok(ended) = ended {
+                return ended;
             }
         }
     }
 
-    /// # Safety
-    /// As for [`walk`](Self::walk).
-    #[inline]
-    unsafe fn walk_once<'queue>(
-        &mut self,
-        queue: &'queue Queue,
-        target: Option<Target>,
-    ) -> Result<Ended<'queue>, Stale> {
-        let seen = self.read(&queue.head, Step::ReadHeadPayload, Step::ReadHeadLink);
-        let head = Position { cell: &queue.head, seen };
-        // Nearly always one of the two ends is right here: that much is worth being part of the operation.
-        if let Some(ended) = self.end(queue, head, target) {
-            return ended;
-        }
-        // SAFETY: as for this function.
-        unsafe { self.walk_on(queue, head, target) }
-    }
-
-    /// How the walk ends at `here`, if it does.
-    #[inline]
-    fn end<'queue>(
-        &mut self,
-        queue: &'queue Queue,
-        here: Position<'queue>,
-        target: Option<Target>,
-    ) -> Option<Result<Ended<'queue>, Stale>> {
-        if here.seen.link == 0 {
-            return Some(Ok(Ended::AtTail(here)));
-        }
-        let target = target.filter(|target| target.address == here.seen.link)?;
-        // The own words are known and frozen: nothing has to be read.
-        Some(self.unlink(queue, here, target.donation).map(|_| Ended::TargetUnlinked))
-    }
-
-    /// The walk from `here`, at which it does not end.
+    /// One walk from `here` on; counts the nodes that it meets.
     ///
     /// # Safety
     /// As for [`walk`](Self::walk).
-    #[inline(never)]
     unsafe fn walk_on<'queue>(
         &mut self,
         queue: &'queue Queue,
         mut here: Position<'queue>,
         target: Option<Target>,
+        nodes: &mut u64,
     ) -> Result<Ended<'queue>, Stale> {
-        loop {
+        while here.seen.link != 0 {
+            if let Some(target) = target
+                && target.address == here.seen.link
+            {
+                // The own words are known and frozen: nothing has to be read.
+                self.unlink(queue, here, target.donation)?;
+                return Ok(Ended::TargetUnlinked);
+            }
             // SAFETY: `here` linked to it while in this queue, and nodes are type-stable while walks run.
             let next: &'queue AtomicPair = unsafe { pair_at(here.seen.link) };
+            *nodes += 1;
 
             let seen = self.read(next, Step::ReadNextPayload, Step::ReadNextLink);
 
@@ -167,10 +155,8 @@ impl<'operation, A: Access, O: Observer> Walker<'operation, A, O> {
                 }
                 self.unlink(queue, here, Pair { payload, link: seen.link & !MARK })?
             };
-            if let Some(ended) = self.end(queue, here, target) {
-                return ended;
-            }
         }
+        Ok(Ended::AtTail(here))
     }
 
     /// Reads a pair, half by half: payload before link, for the other way round an open section can be lost (INV-Q-7).
@@ -190,12 +176,12 @@ impl<'operation, A: Access, O: Observer> Walker<'operation, A, O> {
 
     #[inline]
     fn breaks(&self, mutation: Mutation) -> bool {
-        broken(self.observer, mutation)
+        broken(&self.observer, mutation)
     }
 
     /// Unlinks the node that `here` links to: `here` takes over its payload and its link, in one step.
     #[inline]
-    fn unlink<'queue>(
+    pub(crate) fn unlink<'queue>(
         &mut self,
         queue: &Queue,
         here: Position<'queue>,

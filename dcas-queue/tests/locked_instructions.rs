@@ -107,9 +107,9 @@ fn one_to_append_and_two_to_remove() {
     for (open, node) in nodes.iter().enumerate() {
         // The first run of all decides about the instructions and is not counted.
         // SAFETY: nodes and queue outlive the test; one thread; the node is idle. The same below.
-        let append = || unsafe { queue.append(node, NonZeroU64::MIN, &()) };
+        let append = || unsafe { queue.append(node, NonZeroU64::MIN, ()) };
         // SAFETY: as above; in the queue.
-        let remove = || unsafe { queue.remove(node, &()) };
+        let remove = || unsafe { queue.remove(node, ()) };
         let (begin, executed, payload) = trace(append);
         payload.expect("small");
         println!("append behind {open}: {executed} instructions, locked: {begin:?}");
@@ -118,7 +118,7 @@ fn one_to_append_and_two_to_remove() {
         println!("remove behind {open}: {executed} instructions, locked: {finish:?}");
         assert_eq!(finish, ["bts", "cmpxchg16b"], "behind {open} open sections");
         // SAFETY: as above.
-        unsafe { queue.append(node, NonZeroU64::MIN, &()) }.expect("small");
+        unsafe { queue.append(node, NonZeroU64::MIN, ()) }.expect("small");
     }
     let (watermark, executed, _) = trace(|| queue.watermark());
     println!("watermark: {executed} instructions, locked: {watermark:?}");

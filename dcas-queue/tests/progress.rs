@@ -82,7 +82,7 @@ fn stopped(step: Step, operation: Operation) -> u64 {
     let (queue, [open, half_way, victim]) = (Queue::new(0), [const { Node::new() }; 3]);
     let workers = [const { Node::new() }; 2];
     // SAFETY: as in `others`. The operations nest, but never on the same node. The same below.
-    let append = |node| unsafe { queue.append(node, ONE, &()) }.expect("small");
+    let append = |node| unsafe { queue.append(node, ONE, ()) }.expect("small");
     append(&open);
     append(&half_way);
     if operation == Operation::Remove {
@@ -112,7 +112,7 @@ fn at_rest(open: usize) -> u64 {
     let (queue, nodes, workers) = (Queue::new(0), [const { Node::new() }; 2], [const { Node::new() }; 2]);
     for node in &nodes[..open] {
         // SAFETY: as in `others`.
-        unsafe { queue.append(node, ONE, &()) }.expect("small");
+        unsafe { queue.append(node, ONE, ()) }.expect("small");
     }
     others(&queue, &workers)
 }

@@ -98,9 +98,9 @@ fn others_finish(queue: &Queue, nodes: &[Node; WORKERS], what: &str) -> u64 {
                 let mut last = 0;
                 for _ in 0..ROUNDS {
                     // SAFETY: nodes and queue outlive the scope; one thread per node.
-                    last = unsafe { queue.append(node, ONE, &()) }.expect("far from overflow");
+                    last = unsafe { queue.append(node, ONE, ()) }.expect("far from overflow");
                     // SAFETY: as above; just appended.
-                    unsafe { queue.remove(node, &()) };
+                    unsafe { queue.remove(node, ()) };
                 }
                 done.send(last).expect("the test waits");
             });
@@ -124,9 +124,9 @@ fn stopped(step: Step, operation: Operation) {
     let (open, marked, victim) = (Node::new(), Node::new(), Node::new());
     let workers = [const { Node::new() }; WORKERS];
     // SAFETY: nodes and queue outlive all threads; one thread per node. The same below.
-    let first = unsafe { queue.append(&open, ONE, &()) }.expect("small");
+    let first = unsafe { queue.append(&open, ONE, ()) }.expect("small");
     // SAFETY: as above.
-    unsafe { queue.append(&marked, ONE, &()) }.expect("small");
+    unsafe { queue.append(&marked, ONE, ()) }.expect("small");
     let (half_way, stop) = (Stop::default(), Stop::default());
 
     let issued = Mutex::new(None);
@@ -137,7 +137,7 @@ fn stopped(step: Step, operation: Operation) {
             unsafe { queue.append(&victim, ONE, &obs) }.expect("small")
         } else {
             // SAFETY: as above.
-            unsafe { queue.append(&victim, ONE, &()) }.expect("small")
+            unsafe { queue.append(&victim, ONE, ()) }.expect("small")
         };
         *issued.lock().expect("not poisoned") = Some(payload);
     };
@@ -178,9 +178,9 @@ fn stopped(step: Step, operation: Operation) {
         // The open section still holds the watermark back, and nothing else does.
         assert!(queue.watermark() < first);
         // SAFETY: as above.
-        unsafe { queue.remove(&open, &()) };
+        unsafe { queue.remove(&open, ()) };
         // SAFETY: as above.
-        unsafe { queue.complete_removals(&()) };
+        unsafe { queue.complete_removals(()) };
         match *issued.lock().expect("not poisoned") {
             // Stopped with an open section: everything before it is complete, it and what came later is not.
             Some(payload) if step == Step::Mark => assert_eq!(queue.watermark(), payload - 1),
@@ -190,7 +190,7 @@ fn stopped(step: Step, operation: Operation) {
         others_finish(&queue, &workers, &format!("{step:?} in {operation:?}, later"));
     });
     // SAFETY: as above.
-    unsafe { queue.complete_removals(&()) };
+    unsafe { queue.complete_removals(()) };
     assert!(queue.is_empty());
 }
 
@@ -247,10 +247,10 @@ fn exhausted(step: Step) {
     let queue = Queue::new(u64::MAX - 2);
     let (open, last, victim) = (Node::new(), Node::new(), Node::new());
     // SAFETY: nodes and queue outlive all threads; one thread per node. The same below.
-    unsafe { queue.append(&open, ONE, &()) }.expect("the last but one");
+    unsafe { queue.append(&open, ONE, ()) }.expect("the last but one");
     let rival = || {
         // SAFETY: as above; called once, since the victim reaches this step once.
-        unsafe { queue.append(&last, ONE, &()) }.expect("the last");
+        unsafe { queue.append(&last, ONE, ()) }.expect("the last");
     };
     let stop = Stop::default();
     thread::scope(|scope| {
@@ -263,7 +263,7 @@ fn exhausted(step: Step) {
         assert!(stop.reached());
         for node in [&open, &last] {
             // SAFETY: as above.
-            unsafe { queue.remove(node, &()) };
+            unsafe { queue.remove(node, ()) };
         }
         assert_eq!(queue.watermark(), u64::MAX);
     });

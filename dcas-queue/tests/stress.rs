@@ -67,7 +67,7 @@ impl History {
     fn section(&self, t: usize, node: &Node, n: u64, work: u32) -> u64 {
         let n = NonZeroU64::new(n).expect("at least 1");
         // SAFETY: the node belongs to this thread until it hands it on through a mutex; nodes outlive the queue's use.
-        let payload = unsafe { self.queue.append(node, n, &()) }.expect("far from overflow");
+        let payload = unsafe { self.queue.append(node, n, ()) }.expect("far from overflow");
         // ORD: SeqCst: as in `check`.
         self.open[t].store(payload, Ordering::SeqCst);
         assert!(self.queue.watermark() < payload);
@@ -81,7 +81,7 @@ impl History {
         // ORD: SeqCst: as in `check`.
         self.open[t].store(0, Ordering::SeqCst);
         // SAFETY: as above; just appended.
-        let removed = unsafe { self.queue.remove(node, &()) };
+        let removed = unsafe { self.queue.remove(node, ()) };
         assert!(removed.payload >= payload, "donations only raise it");
         assert!(node.is_marked());
         payload
@@ -90,7 +90,7 @@ impl History {
     /// All sections are removed: the watermark is the largest payload, and no payload came twice.
     fn finish(&self, mut issued: Vec<u64>, largest: u64) {
         // SAFETY: nodes outlive this call.
-        unsafe { self.queue.complete_removals(&()) };
+        unsafe { self.queue.complete_removals(()) };
         issued.sort_unstable();
         assert!(issued.windows(2).all(|pair| pair[0] < pair[1]), "a payload was issued twice");
         assert!(self.queue.is_empty());
@@ -139,7 +139,7 @@ fn run(history: &History, section: impl Fn(usize, &mut u64) -> u64 + Sync) {
                 assert!(watermark >= last, "the watermark went down");
                 last = watermark;
                 // SAFETY: nodes outlive the scope.
-                unsafe { history.queue.complete_removals(&()) };
+                unsafe { history.queue.complete_removals(()) };
                 thread::yield_now();
             }
         });

@@ -180,6 +180,7 @@ impl core::fmt::Debug for AtomicPair {
 ///
 /// On x86-64: `CMPXCHG16B` is present and `--cfg dcas_queue_fallback` does not force it off. The answer is the same
 /// for the whole life of the process.
+#[inline]
 #[must_use]
 pub fn is_lock_free() -> bool {
     #[cfg(all(

@@ -1,6 +1,6 @@
 //! One thread: what each operation promises, and its edges. Concurrency is tested in `tests/`.
 
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 use core::num::NonZeroU64;
 use std::vec;
 use std::vec::Vec;
@@ -16,12 +16,12 @@ fn step(n: u64) -> NonZeroU64 {
 /// Appends for tests whose nodes outlive their queue's last operation and belong to it alone.
 fn append(queue: &Queue, node: &Node, n: u64) -> Result<u64, Overflow> {
     // SAFETY: as said; one thread.
-    unsafe { queue.append(node, step(n), &()) }
+    unsafe { queue.append(node, step(n), ()) }
 }
 
 fn remove(queue: &Queue, node: &Node) -> Removed {
     // SAFETY: as for `append`.
-    unsafe { queue.remove(node, &()) }
+    unsafe { queue.remove(node, ()) }
 }
 
 fn snapshot(queue: &Queue, out: &mut [Entry]) -> Snapshot {
@@ -171,10 +171,10 @@ fn a_walk_that_meets_a_marked_node_finishes_its_removal() {
     // `complete_removals` does the same.
     let helper = Intruder::before(Step::ReadHeadPayload, || {
         // SAFETY: as above.
-        assert!(unsafe { queue.complete_removals(&()) });
+        assert!(unsafe { queue.complete_removals(()) });
         assert_eq!(queue.watermark(), 2);
         // SAFETY: as above.
-        assert!(!unsafe { queue.complete_removals(&()) }, "nothing left");
+        assert!(!unsafe { queue.complete_removals(()) }, "nothing left");
     });
     // SAFETY: as above.
     assert!(unsafe { queue.remove(&b, &helper) }.helped);
@@ -227,6 +227,16 @@ impl Observer for Open {
     }
 }
 
+/// Adds up what walks met.
+#[derive(Default)]
+struct Walked(Cell<u64>);
+
+impl Observer for Walked {
+    fn walked(&self, nodes: u64) {
+        self.0.set(self.0.get() + nodes);
+    }
+}
+
 #[test]
 fn a_walk_meets_the_open_nodes_behind_payloads_that_stay() {
     let (queue, nodes) = (Queue::new(5), [const { Node::new() }; 5]);
@@ -254,6 +264,22 @@ fn a_walk_meets_the_open_nodes_behind_payloads_that_stay() {
     assert_eq!(open(), expected(&[3]));
     remove(&queue, &nodes[3]);
     assert_eq!(open(), []);
+}
+
+#[test]
+fn the_observer_hears_how_many_nodes_were_met() {
+    let (queue, [a, b, c]) = (Queue::new(0), [const { Node::new() }; 3]);
+    let walked = Walked::default();
+    for (node, met) in [(&a, 0), (&b, 1), (&c, 2)] {
+        // SAFETY: as above.
+        unsafe { queue.append(node, ONE, &walked) }.expect("small");
+        assert_eq!(walked.0.take(), met);
+    }
+    for (node, met) in [(&c, 2), (&a, 0), (&b, 0)] {
+        // SAFETY: as above.
+        unsafe { queue.remove(node, &walked) };
+        assert_eq!(walked.0.take(), met, "those before it");
+    }
 }
 
 #[test]

@@ -54,7 +54,7 @@ impl<'tracker> Slot<'tracker> {
         }
         let _guard = self.pinner.pin();
         // SAFETY: as `Tracker::queue` says: pinned, the node is this slot's alone; it is idle, as `open` says.
-        let end = unsafe { self.tracker.queue().append(self.node.get(), n, &()) }?;
+        let end = unsafe { self.tracker.queue().append(self.node.get(), n, ()) }?;
         self.open = true;
         Ok(end)
     }
@@ -65,7 +65,7 @@ impl<'tracker> Slot<'tracker> {
         let _guard = self.pinner.pin();
         // SAFETY: as `Tracker::queue` says: pinned, the node is this slot's alone; it is in the queue: `open` set this
         // flag, and the callers are `Section` and `Ticket`, which exist while it is set, and end.
-        let removed = unsafe { self.tracker.queue().remove(self.node.get(), &()) };
+        let removed = unsafe { self.tracker.queue().remove(self.node.get(), ()) };
         self.open = false;
         removed
     }

@@ -108,7 +108,7 @@ impl Tracker {
         let pinner = self.pinner();
         let _guard = pinner.pin();
         // SAFETY: as `queue` says: pinned.
-        unsafe { self.queue.complete_removals(&()) };
+        unsafe { self.queue.complete_removals(()) };
         self.watermark()
     }
 

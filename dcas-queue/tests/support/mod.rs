@@ -189,7 +189,7 @@ impl<'bytes> World<'bytes> {
         self.check();
         // Once more, lest an interrupt came after the walk.
         // SAFETY: as above.
-        unsafe { self.queue.complete_removals(&()) };
+        unsafe { self.queue.complete_removals(()) };
         let oracle = self.oracle.borrow();
         let open = oracle.open();
         let issued = |i: usize| open.get(i).map(|&(_, payload)| payload);

@@ -31,10 +31,10 @@ fn run() -> Result<(), u8> {
 
 fn queue() -> Option<()> {
     // SAFETY: queue and node are static; nobody else uses the node, which is idle here.
-    let payload = unsafe { QUEUE.append(&NODE, NonZeroU64::new(3)?, &()) }.ok()?;
+    let payload = unsafe { QUEUE.append(&NODE, NonZeroU64::new(3)?, ()) }.ok()?;
     let before = QUEUE.watermark();
     // SAFETY: as above; the node is in the queue.
-    unsafe { QUEUE.remove(&NODE, &()) };
+    unsafe { QUEUE.remove(&NODE, ()) };
     (payload == 3 && before == 0 && QUEUE.watermark() == 3).then_some(())
 }
 
