@@ -48,16 +48,16 @@ pub(crate) fn fence_between_seqcst() {
 /// Where pairs are changed by locked instructions in inline assembly, that instruction is the fence: no later load of
 /// its processor is performed before it (Intel SDM Vol. 3A, 10.2.3.9; AMD APM Vol. 2, 7.4.2), and the assembly lets the
 /// compiler move nothing across. Only a barrier for the compiler remains then.
-#[cfg(not(gencount_loom))]
 #[inline]
 pub(crate) fn fence_after_pair() {
-    // Without Miri's and the fallback's detour, "lock-free" on this architecture means the assembly.
+    // Without Miri's, the checkers' and the fallback's detour, "lock-free" on this architecture means the assembly.
+    #[cfg(not(gencount_loom))]
     if cfg!(all(target_arch = "x86_64", target_pointer_width = "64", not(miri)))
         && dcas_queue::pair::is_lock_free()
     {
         // ORD: SeqCst, for the compiler alone; the locked instruction before it orders the processor.
         compiler_fence(SeqCst);
-    } else {
-        full_fence();
+        return;
     }
+    full_fence();
 }

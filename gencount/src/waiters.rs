@@ -56,7 +56,7 @@ impl WaiterCount {
     }
 
     /// As [`any`](Self::any), for a caller that has just changed a pair of a `dcas_queue`.
-    #[cfg(not(gencount_loom))]
+    #[cfg(any(not(gencount_loom), dcas_queue_loom))]
     #[inline]
     pub(crate) fn any_after_pair(&self) -> bool {
         crate::primitive::fence_after_pair();

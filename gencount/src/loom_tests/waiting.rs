@@ -11,21 +11,21 @@ use crate::waiters::{Registered, WaiterCount};
 
 /// Which fence is missing.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Missing {
+pub(super) enum Missing {
     Nothing,
     Waiters,
     Finishers,
 }
 
 /// Stands in for the turnstile: the table's lock, and a place to park.
-struct Parking {
-    count: WaiterCount,
+pub(super) struct Parking {
+    pub(super) count: WaiterCount,
     table: Mutex<()>,
     wake: Condvar,
 }
 
 impl Parking {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { count: WaiterCount::new(), table: Mutex::new(()), wake: Condvar::new() }
     }
 
@@ -34,7 +34,7 @@ impl Parking {
     }
 
     /// Registers, and sleeps as long as `is_open` says so under the table's lock.
-    fn wait(&self, missing: Missing, is_open: impl Fn() -> bool) {
+    pub(super) fn wait(&self, missing: Missing, is_open: impl Fn() -> bool) {
         let _registered = self.register(missing);
         let mut table = self.table.lock().expect("no panic");
         while is_open() {
@@ -42,7 +42,7 @@ impl Parking {
         }
     }
 
-    fn wake(&self) {
+    pub(super) fn wake(&self) {
         drop(self.table.lock().expect("no panic"));
         self.wake.notify_all();
     }
