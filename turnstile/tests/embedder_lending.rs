@@ -1,5 +1,5 @@
-//! Lending as a kernel embeds it: a scheduler of its own in static arrays, and an allocator that refuses to work while a
-//! table is used. Runs with default features off.
+//! The chain table, lending, and the locks as a kernel embeds them: a scheduler of its own in static arrays, and an allocator that refuses
+//! to work while a table is used, on both queues. Runs with default features off.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use lock_api::{GuardNoSend, RawMutex};
 use turnstile::{
-    Address, Decision, Ending, LendingScheduler, LockScheduler, PiTurnstiles, Priority, Queue, RawPiMutex,
-    Scheduler, ThreadId,
+    Address, Decision, Ending, LendingScheduler, LockScheduler, Outcome, PiTurnstiles, Priority, Queue,
+    RawPiMutex, RawPiRwLock, ReadHolds, ReaderScheduler, Scheduler, ThreadId, Turnstiles,
 };
 
-/// The system's allocator, except for threads that said that they would do without.
+/// The system's allocator, except for threads that said that they would do without: for them memory is exhausted.
 struct Refusing;
 
 std::thread_local! {
@@ -22,11 +22,12 @@ std::thread_local! {
 }
 static REFUSED: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: the system's allocator, and a count.
+// SAFETY: the system's allocator, or no memory at all.
 unsafe impl GlobalAlloc for Refusing {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if WITHOUT.try_with(Cell::get) == Ok(true) {
             REFUSED.fetch_add(1, SeqCst);
+            return std::ptr::null_mut();
         }
         // SAFETY: the caller's promise.
         unsafe { System.alloc(layout) }
@@ -132,6 +133,19 @@ unsafe impl LockScheduler for Kernel {
     }
 }
 
+// SAFETY: every thread has its own record, and all are visited.
+unsafe impl ReaderScheduler for Kernel {
+    fn read_holds(&self, thread: ThreadId) -> Option<&'static ReadHolds> {
+        READ_HOLDS.get(thread.get().get())
+    }
+
+    fn each_thread(&self, visit: &mut dyn FnMut(ThreadId, &'static ReadHolds)) {
+        READ_HOLDS.iter().enumerate().skip(1).for_each(|(number, holds)| visit(id(number), holds));
+    }
+}
+
+static READ_HOLDS: [ReadHolds; THREADS] = [const { ReadHolds::new() }; THREADS];
+
 static TABLE: PiTurnstiles<Kernel> = PiTurnstiles::new(Kernel {
     own: [const { AtomicU8::new(0) }; THREADS],
     lent: [const { AtomicU8::new(0) }; THREADS],
@@ -158,13 +172,60 @@ fn until(condition: impl Fn() -> bool) {
 
 static OUTER: lock_api::Mutex<RawPiMutex<Kernel>, u32> = lock_api::Mutex::new(0);
 static INNER: lock_api::Mutex<RawPiMutex<Kernel>, u32> = lock_api::Mutex::new(0);
+static SHARED: lock_api::RwLock<RawPiRwLock<Kernel>, u32> = lock_api::RwLock::new(0);
 static EVENT: AtomicBool = AtomicBool::new(false);
 
 /// One test, because the kernel's threads have fixed numbers.
 #[test]
-fn lends_through_locks_and_both_queues_without_allocating() {
-    let priority = |number| TABLE.scheduler().priority(id(number)).level();
+fn both_tables_and_the_locks_work_without_allocating() {
     enter(1, 10);
+    lending_through_locks_and_both_queues();
+    readers_and_a_writer();
+    both_queues_of_the_chain_table();
+    assert_eq!(REFUSED.load(SeqCst), 0, "something allocated");
+}
+
+fn priority(number: usize) -> u8 {
+    TABLE.scheduler().priority(id(number)).level()
+}
+
+/// A writer lends to the readers inside.
+fn readers_and_a_writer() {
+    let reader = without_allocating(|| SHARED.read());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            enter(2, 60);
+            without_allocating(|| *SHARED.write() += 1);
+        });
+        until(|| priority(1) == 60);
+        without_allocating(|| drop(reader));
+    });
+    assert_eq!((priority(1), *SHARED.read()), (10, 1));
+}
+
+/// Without lending, on the same scheduler.
+fn both_queues_of_the_chain_table() {
+    let table = Turnstiles::<&Kernel, 2>::new(TABLE.scheduler());
+    for (queue, address) in [(Queue::Exclusive, Address::new(16)), (Queue::Shared, Address::new(32))] {
+        let table = &table;
+        std::thread::scope(|scope| {
+            for number in [2, 3, 4] {
+                scope.spawn(move || {
+                    enter(number, number as u8);
+                    let outcome = without_allocating(|| table.block(address, queue, 0, || true));
+                    assert_eq!(outcome, Outcome::Woken);
+                });
+            }
+            until(|| table.waiting(address, queue) == 3);
+            without_allocating(|| {
+                assert!(table.wake_one(address, queue).remaining);
+                assert_eq!(table.wake_all(address, queue).count, 2);
+            });
+        });
+    }
+}
+
+fn lending_through_locks_and_both_queues() {
     without_allocating(|| *INNER.lock() += 1);
     // SAFETY: locked on this thread, unlocked on this thread.
     let inner = unsafe { INNER.raw() };
@@ -209,5 +270,4 @@ fn lends_through_locks_and_both_queues_without_allocating() {
         assert_eq!(priority(1), 10);
     });
     assert_eq!(*OUTER.lock(), 2);
-    assert_eq!(REFUSED.load(SeqCst), 0, "something allocated");
 }

@@ -1,11 +1,11 @@
 //! `RawPiRwLock`: exclusion, no lost wake-up, and the slots: every reader inside is lent to while a writer waits (INV-W-2), and every
 //! hold is released exactly once (INV-W-3, which `execution` checks at its end).
 
-use lock_api::{RawRwLock as _, RawRwLockTimed as _};
+use lock_api::{RawRwLock as _, RawRwLockDowngrade as _, RawRwLockTimed as _};
 
 use super::scheduler::Checked;
 use super::{Fault, Guarded, Subject, contend_for, explore, found};
-use crate::{LockScheduler as _, Queue, RawPiRwLock, Scheduler as _};
+use crate::{LockScheduler as _, Queue, RawPiRwLock, Scheduler as _, Share};
 
 struct Shared {
     lock: RawPiRwLock<Checked>,
@@ -20,9 +20,10 @@ enum Way {
     Write,
     TryWrite,
     WriteInTime,
+    Downgrade,
 }
 
-use Way::{Read, ReadInTime, TryRead, TryWrite, Write, WriteInTime};
+use Way::{Downgrade, Read, ReadInTime, TryRead, TryWrite, Write, WriteInTime};
 
 impl Shared {
     /// A writer that waits lends to this thread, which is inside (INV-W-2).
@@ -34,6 +35,14 @@ impl Shared {
         if let Some((writer, mine)) = first {
             assert!(mine >= writer, "the writer does not lend to a reader inside");
         }
+    }
+
+    /// Reads, and leaves.
+    fn leave(&self, share: Share) {
+        self.guarded.read();
+        self.a_writer_lends_to_me();
+        // SAFETY: the share is this thread's.
+        unsafe { self.lock.unlock_shared(share) };
     }
 }
 
@@ -55,24 +64,27 @@ impl Subject for Shared {
             Read => Some(self.lock.lock_shared()),
             TryRead => self.lock.try_lock_shared(),
             ReadInTime => self.lock.try_lock_shared_for(()),
-            Write | TryWrite | WriteInTime => None,
+            Write | TryWrite | WriteInTime | Downgrade => None,
         };
         if let Some(share) = share {
-            self.guarded.read();
-            self.a_writer_lends_to_me();
-            // SAFETY: locked above, by this thread.
-            return unsafe { self.lock.unlock_shared(share) };
+            return self.leave(share);
         }
         let guard = match way {
-            Write => Some(self.lock.lock_exclusive()),
+            Write | Downgrade => Some(self.lock.lock_exclusive()),
             TryWrite => self.lock.try_lock_exclusive(),
             WriteInTime => self.lock.try_lock_exclusive_for(()),
             Read | TryRead | ReadInTime => None,
         };
         if let Some(guard) = guard {
             self.guarded.write();
-            // SAFETY: locked above, by this thread.
-            unsafe { self.lock.unlock_exclusive(guard) };
+            if matches!(way, Downgrade) {
+                // SAFETY: locked above, by this thread.
+                let share = unsafe { self.lock.downgrade(guard) };
+                self.leave(share);
+            } else {
+                // SAFETY: locked above, by this thread.
+                unsafe { self.lock.unlock_exclusive(guard) };
+            }
         }
     }
 }
@@ -98,6 +110,13 @@ fn a_time_limit_against_a_hand_over() {
 }
 
 #[test]
+fn a_writer_becomes_a_reader() {
+    explore(20, contend(&[(2, &[Read])], &[Downgrade]));
+    explore(20, contend(&[(2, &[Write])], &[Downgrade]));
+    explore(2, contend(&[(2, &[Write]), (3, &[Read])], &[Downgrade]));
+}
+
+#[test]
 fn two_readers_and_a_writer() {
     explore(2, contend(&[(2, &[Write]), (3, &[Read])], &[Read]));
     explore(2, contend(&[(2, &[TryWrite]), (3, &[TryRead])], &[Read]));
@@ -114,9 +133,9 @@ fn six_threads() {
                 (2, &[Read, ReadInTime, Read]),
                 (2, &[Write, Read]),
                 (3, &[WriteInTime, TryRead, Read]),
-                (4, &[Read, Write]),
+                (4, &[Downgrade, Write]),
             ],
-            &[Read, WriteInTime, Read],
+            &[Read, WriteInTime, Downgrade],
         ),
     );
 }

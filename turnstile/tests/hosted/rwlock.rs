@@ -174,6 +174,46 @@ fn readers_lend_to_the_writer_and_are_handed_the_lock() {
     });
 }
 
+/// A writer that becomes a reader keeps what it wrote from other writers, lets urgent readers in, and is lent to by the writers that wait.
+#[test]
+fn a_writer_becomes_a_reader() {
+    within(Duration::from_secs(30), || {
+        let lock = Arc::new(RwLock::new(0));
+        Hosted.set_priority(Priority::new(1));
+        let mut guard = lock.write();
+        let waiting = |level: u8, writes: bool| {
+            let lock = lock.clone();
+            let (name, named) = std::sync::mpsc::channel();
+            let thread = std::thread::spawn(move || {
+                Hosted.set_priority(Priority::new(level));
+                name.send(Hosted.current()).unwrap();
+                if writes {
+                    *lock.write() += 1;
+                } else {
+                    assert_eq!(*lock.read(), 1);
+                }
+            });
+            let name = named.recv().unwrap();
+            until(|| waits(name));
+            thread
+        };
+        let (writer, urgent) = (waiting(20, true), waiting(30, false));
+        assert_eq!(mine(), 30);
+        *guard = 1;
+        let guard = lock_api::RwLockWriteGuard::downgrade(guard);
+        // Ends although this thread is still inside: both read.
+        urgent.join().unwrap();
+        assert_eq!((*guard, mine()), (1, 20));
+        assert!(lock.is_locked() && !lock.is_locked_exclusive());
+        drop(guard);
+        writer.join().unwrap();
+        assert_eq!((*lock.read(), mine()), (2, 1));
+        // Without waiters it is one exchange.
+        assert_eq!(*lock_api::RwLockWriteGuard::downgrade(lock.write()), 2);
+        assert!(!lock.is_locked());
+    });
+}
+
 /// Beyond eight holds a reader inherits nothing, and that is counted.
 #[test]
 fn holds_beyond_eight_are_counted_as_unlent() {
