@@ -1,6 +1,6 @@
 //! Sets of CPUs: a plain value and its atomic form.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use crate::primitive::{AtomicU64, Ordering};
 
 /// Most CPUs that one machine may have.
 pub const MAX_CPUS: usize = 256;

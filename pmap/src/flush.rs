@@ -8,7 +8,7 @@
 
 use core::sync::atomic::{Ordering, fence};
 
-use crate::addr::{Frame, PAGE_SIZE, VirtAddr, VirtRange};
+use crate::addr::{Frame, VirtAddr, VirtRange};
 use crate::cpuset::{CpuId, CpuSet};
 use crate::entry::{ACCESSED, Entry};
 use crate::machine::{FrameUse, Guarantee, Machine};
@@ -16,25 +16,28 @@ use crate::mutation::Mutation;
 use crate::pcid;
 use crate::pinned::Pinned;
 use crate::pmap::Core;
-use crate::shootdown::{Invalidation, Scope};
+use crate::shootdown::{Invalidation, RangeList, Scope};
 use crate::system::System;
 use crate::tlb::{self, TlbMethod};
 
 /// Invalidations and page-table pages that wait for one flush of one address space.
-#[must_use = "what was gathered must be flushed before the pmap lock is released"]
+#[must_use = "what was gathered must be flushed before the pmap lock is released, or go into a `Delayed`"]
 pub(crate) struct Gather<'s, M: Machine> {
     system: &'s System<M>,
     core: &'s Core<M>,
-    /// Lowest and highest page with a translation to invalidate.
-    span: Option<(VirtAddr, VirtAddr)>,
+    /// The pages with a translation to invalidate; `None` if they are too many to be told.
+    pages: Option<RangeList>,
     /// Translations and tables that would each need a flush.
     gathered: u64,
     tables: Option<Frame>,
 }
 
 impl<'s, M: Machine> Gather<'s, M> {
+    /// For operations of the holder of the pmap lock. While the flush of somebody else's gather is delayed past the lock, nothing
+    /// that is found in the tables has been flushed for sure: then the whole address space is (INV-D-6).
     pub(crate) fn new(system: &'s System<M>, core: &'s Core<M>) -> Self {
-        Self { system, core, span: None, gathered: 0, tables: None }
+        let pages = (!system.has_delayed(core)).then_some(RangeList::EMPTY);
+        Self { system, core, pages, gathered: 0, tables: None }
     }
 
     /// Notes that the translation made from `old` at `va` is no longer valid. The processor sets the
@@ -42,10 +45,8 @@ impl<'s, M: Machine> Gather<'s, M> {
     pub(crate) fn add(&mut self, va: VirtAddr, old: Entry) {
         if old.has(ACCESSED) {
             self.gathered += 1;
-            self.span = Some(match self.span {
-                None => (va, va),
-                Some((low, high)) => (low.min(va), high.max(va)),
-            });
+            let page = VirtRange::page_of(va);
+            self.pages = self.pages.take().and_then(|mut list| list.add(page).then_some(list));
         }
     }
 
@@ -76,14 +77,12 @@ impl<'s, M: Machine> Gather<'s, M> {
     /// empty afterwards; the frames come out.
     #[must_use = "the frames must be given back"]
     pub(crate) fn flush(&mut self) -> Freed {
-        if let Some((low, high)) = self.span.take()
-            && !self.system.mutation().is(Mutation::NoFlush)
-        {
-            let end = high.wrapping_add(PAGE_SIZE);
-            let what = VirtRange::new(low, end)
-                .map_or(Invalidation::AddressSpace, |r| Invalidation::of_range(r, self.core.is_kernel()));
+        let pages = self.pages.replace(RangeList::EMPTY);
+        let gathered = core::mem::take(&mut self.gathered);
+        if pages.is_none_or(|list| !list.is_empty()) && !self.system.mutation().is(Mutation::NoFlush) {
+            let what = Invalidation::of_list(pages, self.core.is_kernel());
             let interrupted = self.system.invalidate(self.core, what);
-            let saved = interrupted * (core::mem::take(&mut self.gathered) - 1);
+            let saved = interrupted * gathered.saturating_sub(1);
             self.system.count(|c| &c.ipis_saved_batching, saved);
         }
         Freed { tables: self.tables.take() }
@@ -94,7 +93,7 @@ impl<M: Machine> Drop for Gather<'_, M> {
     fn drop(&mut self) {
         // A panic in between must not be covered up by a second one.
         #[cfg(debug_assertions)]
-        if self.span.is_some() || self.tables.is_some() {
+        if self.gathered > 0 || self.tables.is_some() {
             debug_assert!(self.is_excused(), "a gather was dropped without its flush");
         }
     }
@@ -183,8 +182,8 @@ impl<M: Machine> System<M> {
         {
             // ORD: SeqCst; between the page-table stores and the instruction.
             fence(Ordering::SeqCst);
-            let range = if let Invalidation::Range(range) = what { Some(range) } else { None };
-            tlb::broadcast(machine, range, most, !self.mutation().is(Mutation::NoTlbsync));
+            let list = if let Invalidation::Ranges(list) = what { Some(list) } else { None };
+            tlb::broadcast(machine, list, most, !self.mutation().is(Mutation::NoTlbsync));
             self.count(|c| &c.shootdown_broadcasts, 1);
             return 0;
         }
@@ -220,6 +219,12 @@ impl<M: Machine> System<M> {
         }
         shootdowns.invalidate(machine, here, scope, what, &targets, local);
         sent
+    }
+
+    /// Whether the flush of a gather of the address space is delayed past its lock, which the caller holds: then the tables do not tell
+    /// what is flushed (INV-D-6).
+    pub(crate) fn has_delayed(&self, core: &Core<M>) -> bool {
+        core.has_delayed() && !self.mutation().is(Mutation::IgnoreDelayed)
     }
 
     /// States a guarantee about a range of an address space, whose pmap lock is held.

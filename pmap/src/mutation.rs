@@ -113,6 +113,10 @@ mutations! {
     NoFlushOnStart = "no-flush-on-start",
     /// INVLPGB without TLBSYNC (H-80).
     NoTlbsync = "no-tlbsync",
+    /// Pages whose rights are taken with the flush delayed past the pmap lock are not marked.
+    NoDelayedMark = "no-delayed-mark",
+    /// Who holds a pmap lock believes the tables although a flush is delayed past it.
+    IgnoreDelayed = "ignore-delayed",
 }
 
 impl core::fmt::Display for Mutation {

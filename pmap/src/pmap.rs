@@ -36,6 +36,8 @@ pub(crate) struct Core<M: Machine> {
     resident: AtomicU64,
     live: AtomicBool,
     kernel: AtomicBool,
+    /// Gathers that are not flushed although the lock was released. Written with the lock held.
+    delayed: AtomicU64,
     /// Places on the list of chunks that this address space is looking through while it reclaims. They lie here
     /// because cores never go away.
     markers: [ChunkHeader; 2],
@@ -73,6 +75,7 @@ impl<M: Machine> Core<M> {
             resident: AtomicU64::new(0),
             live: AtomicBool::new(false),
             kernel: AtomicBool::new(false),
+            delayed: AtomicU64::new(0),
             markers: [ChunkHeader::marker(), ChunkHeader::marker()],
             tags,
             next_free: AtomicPtr::new(null_mut()),
@@ -90,6 +93,19 @@ impl<M: Machine> Core<M> {
 
     pub(crate) fn active(&self) -> &AtomicCpuSet {
         &self.active
+    }
+
+    /// Whether a flush is delayed past the lock, which the caller holds.
+    pub(crate) fn has_delayed(&self) -> bool {
+        // ORD: Relaxed; protected by the lock.
+        self.delayed.load(Ordering::Relaxed) > 0
+    }
+
+    /// Notes that a flush is to be delayed, or is no longer. The lock is held.
+    pub(crate) fn add_delayed(&self, change: i64) {
+        // ORD: Relaxed, both; protected by the lock.
+        let now = self.delayed.load(Ordering::Relaxed).wrapping_add_signed(change);
+        self.delayed.store(now, Ordering::Relaxed); // ORD: as above
     }
 
     /// Its PCID on each CPU.

@@ -1,11 +1,8 @@
 //! TLB shootdown: asking other CPUs to invalidate, and waiting until they have.
 //!
-//! Each CPU owns one request slot, so any number of CPUs can be initiators at the same time and no
-//! global lock is involved. An initiator fills its slot, names itself in the `incoming` set of every
-//! target, interrupts the targets, invalidates locally while they work, and waits until its
-//! `pending` set is empty. A target takes its `incoming` set, copies each initiator's request, does it,
-//! and only then takes itself out of that initiator's `pending` set: nothing is acknowledged before it
-//! is done, so when the initiator goes on, no target can use the old translation.
+//! Requests go through mailboxes (`mailbox`), so any number of CPUs can be initiators at once. An initiator interrupts the targets,
+//! invalidates locally while they work, and waits. A target acknowledges after it has invalidated, so when the initiator goes on,
+//! no target can use the old translation.
 //!
 //! Memory per machine is linear in CPUs, where a scoreboard of acknowledgement words is quadratic.
 //!
@@ -17,11 +14,14 @@ use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 
-use crate::addr::{Frame, PAGE_SHIFT, VirtAddr, VirtRange};
-use crate::cpuset::{AtomicCpuSet, CpuSet, MAX_CPUS};
+use crate::addr::{Frame, VirtAddr, VirtRange};
+use crate::cpuset::{CpuSet, MAX_CPUS};
 use crate::machine::Machine;
+use crate::mailbox::Mailbox;
 use crate::mutation::{Mutation, Switch};
 use crate::pinned::Pinned;
+use crate::ranges::MAX_RANGES;
+pub use crate::ranges::RangeList;
 use crate::tlb::{Instructions, TlbMethod};
 use crate::translation::Cr3;
 
@@ -32,42 +32,53 @@ pub(crate) const PAGES_BEFORE_FULL: u64 = 33;
 /// What is to be invalidated, on one CPU or several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Invalidation {
-    /// The pages of a range of one address space; few enough to be done one by one.
-    Range(VirtRange),
+    /// The pages of some ranges of one address space; few enough to be done one by one.
+    Ranges(RangeList),
     /// All non-global translations of one address space.
     AddressSpace,
     /// Everything, global translations included.
     Everything,
 }
 
+const RANGES: u64 = 1;
+const ADDRESS_SPACE: u64 = 2;
+const EVERYTHING: u64 = 3;
+
 impl Invalidation {
+    /// One page.
+    #[must_use]
+    pub fn of_page(va: VirtAddr) -> Self {
+        RangeList::of(VirtRange::page_of(va)).map_or(Self::Everything, Self::Ranges)
+    }
+
     /// The cheapest invalidation that covers `range`: page by page if it is short.
     #[must_use]
     pub fn of_range(range: VirtRange, global: bool) -> Self {
-        match (range.pages() <= PAGES_BEFORE_FULL, global) {
-            (true, _) => Self::Range(range),
-            (false, false) => Self::AddressSpace,
-            (false, true) => Self::Everything,
+        Self::of_list(RangeList::of(range), global)
+    }
+
+    /// The cheapest invalidation that covers the ranges: page by page if they have few pages. Everything that is in question
+    /// if there is no list.
+    pub(crate) fn of_list(list: Option<RangeList>, global: bool) -> Self {
+        match list.filter(|list| list.pages() <= PAGES_BEFORE_FULL) {
+            Some(list) => Self::Ranges(list),
+            None if global => Self::Everything,
+            None => Self::AddressSpace,
         }
     }
 
-    fn encode(self) -> (u64, u64) {
-        // Addresses of a range are page aligned, so the low bits tell the kinds apart.
+    fn encode(self) -> (u64, [u64; MAX_RANGES]) {
         match self {
-            Self::Range(range) => (range.start().0 | 1, range.pages()),
-            Self::AddressSpace => (2, 0),
-            Self::Everything => (3, 0),
+            Self::Ranges(list) => (RANGES, list.words()),
+            Self::AddressSpace => (ADDRESS_SPACE, [0; MAX_RANGES]),
+            Self::Everything => (EVERYTHING, [0; MAX_RANGES]),
         }
     }
 
-    fn decode(word: u64, pages: u64) -> Self {
-        match word & 0xfff {
-            1 => {
-                let start = VirtAddr(word & !0xfff);
-                VirtRange::new(start, start.wrapping_add(pages << PAGE_SHIFT))
-                    .map_or(Self::Everything, Self::Range)
-            }
-            2 => Self::AddressSpace,
+    fn decode(kind: u64, words: [u64; MAX_RANGES]) -> Self {
+        match kind {
+            RANGES => Self::Ranges(RangeList::from_words(words)),
+            ADDRESS_SPACE => Self::AddressSpace,
             _ => Self::Everything,
         }
     }
@@ -95,20 +106,11 @@ impl Scope {
     }
 }
 
-/// One CPU's part. What others poll (`incoming`), what its owner publishes (`request`) and what
-/// others write while its owner spins (`pending`) are on lines of their own.
+/// One CPU's part.
 struct Cpu {
-    incoming: CachePadded<AtomicCpuSet>,
-    request: CachePadded<Request>,
-    pending: CachePadded<AtomicCpuSet>,
+    mailbox: Mailbox,
     /// CR3 as loaded on this CPU, without the no-flush bit; written by the CPU itself with interrupts disabled.
     current: CachePadded<AtomicU64>,
-}
-
-struct Request {
-    scope: AtomicU64,
-    what: AtomicU64,
-    pages: AtomicU64,
 }
 
 /// The shootdown state of one machine: a request slot per CPU. See the module documentation.
@@ -132,18 +134,8 @@ impl Shootdowns {
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            cpus: [const {
-                Cpu {
-                    incoming: CachePadded::new(AtomicCpuSet::new()),
-                    request: CachePadded::new(Request {
-                        scope: AtomicU64::new(0),
-                        what: AtomicU64::new(0),
-                        pages: AtomicU64::new(0),
-                    }),
-                    pending: CachePadded::new(AtomicCpuSet::new()),
-                    current: CachePadded::new(AtomicU64::new(NOTHING)),
-                }
-            }; MAX_CPUS],
+            cpus: [const { Cpu { mailbox: Mailbox::new(), current: CachePadded::new(AtomicU64::new(NOTHING)) } };
+                MAX_CPUS],
             claimed: AtomicBool::new(false),
             method: AtomicU8::new(0),
             mutation: Switch::new(),
@@ -201,10 +193,10 @@ impl Shootdowns {
         // Kernel translations are global; INVLPG may miss them (H-20).
         let missed = kernel && machine.invlpg_misses_globals() && !self.mutation.is(Mutation::TrustInvlpg);
         match what {
-            Invalidation::Range(range) if !missed => {
-                range.iter().for_each(|va| machine.invalidate_page(va));
+            Invalidation::Ranges(list) if !missed => {
+                list.iter().flat_map(|range| range.iter()).for_each(|va| machine.invalidate_page(va));
             }
-            Invalidation::Range(_) | Invalidation::Everything => (instructions.everything)(machine),
+            Invalidation::Ranges(_) | Invalidation::Everything => (instructions.everything)(machine),
             Invalidation::AddressSpace => {
                 if let Some(cr3) = self.current(here) {
                     (instructions.address_space)(machine, cr3);
@@ -225,22 +217,13 @@ impl Shootdowns {
     fn serve_on<M: Machine>(&self, machine: &M) -> bool {
         let here = Pinned::already(machine);
         let me = here.cpu();
-        // ORD: Acquire pairs with the initiator's Release insertion: its request is visible, and so are
-        // the page-table stores before it.
-        let initiators = self.cpus[me.index()].incoming.take(Ordering::Acquire);
+        let initiators = self.cpus[me.index()].mailbox.collect();
         for initiator in initiators.iter() {
-            let slot = &self.cpus[initiator.index()];
-            // ORD: Relaxed; ordered by the Acquire above, and the initiator does not touch its slot
-            // before we leave its pending set.
-            let scope = slot.request.scope.load(Ordering::Relaxed);
-            let what = Invalidation::decode(
-                slot.request.what.load(Ordering::Relaxed),  // ORD: as scope
-                slot.request.pages.load(Ordering::Relaxed), // ORD: as scope
-            );
+            let mailbox = &self.cpus[initiator.index()].mailbox;
+            let [scope, kind, words @ ..] = mailbox.read();
+            let what = Invalidation::decode(kind, words);
             let acknowledge = || {
-                // ORD: Release pairs with the initiator's Acquire load of its pending set: our invalidation,
-                // and every access made through the old translation, happen before it goes on.
-                if slot.pending.remove(me, Ordering::Release) {
+                if mailbox.acknowledge(me) {
                     machine.wake(initiator);
                 }
             };
@@ -281,25 +264,21 @@ impl Shootdowns {
             }
             return;
         }
-        let slot = &self.cpus[me.index()];
-        let (word, pages) = what.encode();
-        // ORD: Relaxed stores; published by the Release insertions below.
-        slot.request.scope.store(scope.encode(), Ordering::Relaxed);
-        slot.request.what.store(word, Ordering::Relaxed); // ORD: as scope
-        slot.request.pages.store(pages, Ordering::Relaxed); // ORD: as scope
-        slot.pending.store(targets, Ordering::Relaxed); // ORD: as scope
+        let own = &self.cpus[me.index()].mailbox;
+        let (kind, words) = what.encode();
+        let mut message = [scope.encode(), kind, 0, 0, 0, 0, 0, 0];
+        message[2..].copy_from_slice(&words);
+        own.write(message, targets);
         for target in targets.iter() {
             machine.point();
-            // ORD: Release pairs with the Acquire take in `serve`.
-            self.cpus[target.index()].incoming.insert(me, Ordering::Release);
+            self.cpus[target.index()].mailbox.notify(me);
         }
         machine.send_shootdown(targets);
         // While the others work.
         if local {
             self.perform(machine, here, kernel, what);
         }
-        // ORD: Acquire pairs with the Release removal in `serve`.
-        while !slot.pending.load(Ordering::Acquire).is_empty() {
+        while !own.is_done() {
             if self.mutation.is(Mutation::DeafWaiter) || !self.serve_on(machine) {
                 machine.relax();
             }
@@ -316,20 +295,27 @@ impl Default for Shootdowns {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::addr::PAGE_SHIFT;
 
     #[test]
     fn requests_survive_encoding() {
         let range = VirtRange::new(VirtAddr(0x7000), VirtAddr(0x9000)).unwrap();
-        for what in [Invalidation::Range(range), Invalidation::AddressSpace, Invalidation::Everything] {
-            let (word, pages) = what.encode();
-            assert_eq!(Invalidation::decode(word, pages), what);
+        for what in
+            [Invalidation::of_range(range, true), Invalidation::AddressSpace, Invalidation::Everything]
+        {
+            let (kind, words) = what.encode();
+            assert_eq!(Invalidation::decode(kind, words), what);
         }
     }
 
     #[test]
     fn long_ranges_become_full_invalidations() {
-        let long = VirtRange::new(VirtAddr(0), VirtAddr(34 << PAGE_SHIFT)).unwrap();
-        assert_eq!(Invalidation::of_range(long, false), Invalidation::AddressSpace);
-        assert_eq!(Invalidation::of_range(long, true), Invalidation::Everything);
+        let pages = |pages| VirtRange::new(VirtAddr(0), VirtAddr(pages << PAGE_SHIFT)).unwrap();
+        let most = RangeList::of(pages(PAGES_BEFORE_FULL)).unwrap();
+        assert_eq!(Invalidation::of_range(pages(PAGES_BEFORE_FULL), false), Invalidation::Ranges(most));
+        for long in [PAGES_BEFORE_FULL + 1, 5000] {
+            assert_eq!(Invalidation::of_range(pages(long), false), Invalidation::AddressSpace);
+            assert_eq!(Invalidation::of_range(pages(long), true), Invalidation::Everything);
+        }
     }
 }

@@ -7,9 +7,10 @@
 
 use core::fmt;
 
-use crate::addr::{PAGE_SIZE, VirtRange};
+use crate::addr::PAGE_SIZE;
 use crate::error::SystemError;
 use crate::machine::Machine;
+use crate::ranges::RangeList;
 use crate::translation::{Cr3, Invlpgb, Invpcid, Stride, TlbFeatures};
 
 /// A way to manage cached translations. Each needs what those before it need, and something more.
@@ -166,20 +167,22 @@ fn reload<M: Machine>(machine: &M, cr3: Cr3) {
     unsafe { machine.load_cr3(Cr3 { no_flush: false, ..cr3 }) }
 }
 
-/// Invalidates kernel translations, which are global, on all CPUs; all of them without a range. Waits until it is done. `most` is the
+/// Invalidates kernel translations, which are global, on all CPUs; all of them without a list. Waits until it is done. `most` is the
 /// limit of one instruction. To be called on one CPU throughout: TLBSYNC waits for what was sent from the same CPU (H-80).
-pub(crate) fn broadcast<M: Machine>(machine: &M, range: Option<VirtRange>, most: u16, wait: bool) {
+pub(crate) fn broadcast<M: Machine>(machine: &M, list: Option<RangeList>, most: u16, wait: bool) {
     let all = Invlpgb { va: None, more: 0, stride: Stride::Page, pcid: None, globals: true };
-    match range {
+    match list {
         None => machine.invlpgb(all),
-        Some(range) => {
-            let (mut va, mut left) = (range.start(), range.pages());
-            while left > 0 {
-                // Pages of 4 KiB one by one: a stride of 2 MiB would leave those between the steps.
-                let count = left.min(u64::from(most) + 1);
-                machine.invlpgb(Invlpgb { va: Some(va), more: (count - 1) as u16, ..all });
-                va = va.wrapping_add(count * PAGE_SIZE);
-                left -= count;
+        Some(list) => {
+            for range in list.iter() {
+                let (mut va, mut left) = (range.start(), range.pages());
+                while left > 0 {
+                    // Pages of 4 KiB one by one: a stride of 2 MiB would leave those between the steps.
+                    let count = left.min(u64::from(most) + 1);
+                    machine.invlpgb(Invlpgb { va: Some(va), more: (count - 1) as u16, ..all });
+                    va = va.wrapping_add(count * PAGE_SIZE);
+                    left -= count;
+                }
             }
         }
     }

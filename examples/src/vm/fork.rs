@@ -59,9 +59,8 @@ impl<'s> Vm<'s> {
         }
         // Before the tables are copied: neither side may store to what both see now.
         let writable = |vma: &&super::Vma| vma.is_private() && vma.protection.contains(Protection::WRITE);
-        for vma in layout.vmas.iter().filter(writable) {
-            parent.pmap.protect(vma.range, Protection::READ | Protection::EXECUTE);
-        }
+        let ranges = layout.vmas.iter().filter(writable).map(|vma| vma.range);
+        parent.pmap.protect_ranges(ranges, Protection::READ | Protection::EXECUTE);
         for vma in layout.vmas.iter().filter(|vma| !vma.protection.is_empty()) {
             if self.objects.kind(vma.backing.object) != ObjectKind::Kernel || vma.backing.object == 0 {
                 child.pmap.copy_from(&parent.pmap, vma.range);

@@ -3,7 +3,6 @@
 use core::cell::Cell;
 use core::ops::ControlFlow;
 
-use crate::addr::VirtRange;
 use crate::entry::{ACCESSED, DIRTY, Entry, PRESENT, WIRED};
 use crate::machine::Machine;
 use crate::mutation::Mutation;
@@ -65,11 +64,11 @@ impl<M: Machine> System<M> {
         let clean = |core: &Core<M>, pv: PvPtr| {
             let va = pv.va();
             if let Some(slot) = self.leaf_slot(core.root(), va)
-                && slot.load().is_modified()
+                && (slot.load().is_modified() || self.has_delayed(core))
             {
                 let old = slot.clear(DIRTY);
                 if old.has(ACCESSED) && !self.mutation().is(Mutation::NoFlushOfClean) {
-                    self.invalidate(core, Invalidation::Range(VirtRange::page_of(va)));
+                    self.invalidate(core, Invalidation::of_page(va));
                 }
             }
             ControlFlow::<()>::Continue(())
@@ -102,7 +101,7 @@ impl<M: Machine> System<M> {
                     if now.has(ACCESSED) {
                         slot.clear(ACCESSED);
                         if !self.mutation().is(Mutation::NoFlushOfUnaccessed) {
-                            self.invalidate(core, Invalidation::Range(VirtRange::page_of(va)));
+                            self.invalidate(core, Invalidation::of_page(va));
                         }
                         found += 1;
                     }

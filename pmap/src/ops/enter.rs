@@ -206,8 +206,9 @@ impl<M: Machine> System<M> {
             page.set_dirty();
         }
         let skips_flush = self.mutation().is(Mutation::NoFlushOfLostRights);
-        if (loses_dirty || loses_execute) && old.has(ACCESSED) && !skips_flush {
-            self.invalidate(core, Invalidation::Range(VirtRange::page_of(va)));
+        let loses = (loses_dirty || loses_execute) && !skips_flush;
+        if (loses || self.has_delayed(core)) && old.has(ACCESSED) {
+            self.invalidate(core, Invalidation::of_page(va));
         }
         self.guarantee_restricted(core, VirtRange::page_of(va));
     }
@@ -227,7 +228,7 @@ impl<M: Machine> System<M> {
             state.wired -= 1;
         }
         if old.has(ACCESSED) && !self.mutation().is(Mutation::NoBreak) {
-            self.invalidate(core, Invalidation::Range(VirtRange::page_of(va)));
+            self.invalidate(core, Invalidation::of_page(va));
         }
         self.guarantee_unmapped(core, VirtRange::page_of(va));
         let page = self.transfer_bits(old)?;

@@ -93,7 +93,7 @@ impl<M: Machine> System<M> {
                     page.set_dirty();
                 }
                 if old.has(ACCESSED) {
-                    self.invalidate(core, Invalidation::Range(VirtRange::page_of(va)));
+                    self.invalidate(core, Invalidation::of_page(va));
                 }
                 self.guarantee_restricted(core, VirtRange::page_of(va));
             }

@@ -1,6 +1,7 @@
 //! Taking rights away: `protect` and `unwire`.
 
-use crate::addr::VirtRange;
+use crate::addr::{VirtAddr, VirtRange};
+use crate::delayed::Delayed;
 use crate::entry::{DIRTY, Entry, MANAGED, NO_EXECUTE, WIRED, WRITABLE};
 use crate::error::NotWired;
 use crate::flush::Gather;
@@ -25,6 +26,37 @@ impl<M: Machine> System<M> {
     ) {
         let state = core.lock();
         let mut gather = Gather::new(self, core);
+        self.change_leaves(core, range, change, |va, old| {
+            replaced(old);
+            gather.add(va, old);
+        });
+        let state = if self.mutation().is(Mutation::FlushAfterUnlock) {
+            drop(state);
+            None
+        } else {
+            Some(state)
+        };
+        let freed = gather.flush();
+        self.guarantee_restricted(core, range);
+        drop(state);
+        freed.give_back(self);
+    }
+
+    /// Moves the dirty bit of a managed entry that lost the right to write to its page.
+    fn note_lost_dirty(&self, old: Entry, prot: Protection) {
+        if old.is_modified() && old.has(MANAGED) && !prot.contains(Protection::WRITE) {
+            self.page(old.frame()).into_iter().for_each(PageRecord::set_dirty);
+        }
+    }
+
+    /// Applies `change` to the valid leaves in `range`, and tells `replaced` what was there. The pmap lock is held.
+    fn change_leaves(
+        &self,
+        core: &Core<M>,
+        range: VirtRange,
+        change: impl Fn(Entry) -> Option<Entry>,
+        mut replaced: impl FnMut(VirtAddr, Entry),
+    ) {
         for (table, part) in LeafTables::new(self, core.root(), range) {
             for va in part.iter() {
                 let change = |entry: Entry| change(entry).filter(|_| entry.is_present());
@@ -39,22 +71,23 @@ impl<M: Machine> System<M> {
                     slot.update(change)
                 };
                 if let Some(old) = old {
-                    replaced(old);
-                    gather.add(va, old);
+                    replaced(va, old);
                 }
             }
         }
-        let state = if self.mutation().is(Mutation::FlushAfterUnlock) {
-            drop(state);
-            None
-        } else {
-            Some(state)
-        };
-        let freed = gather.flush();
-        self.guarantee_restricted(core, range);
-        drop(state);
-        freed.give_back(self);
     }
+}
+
+/// What remains of an entry without the rights that are not in `prot`; `None` if that is all of it.
+fn restricted(entry: Entry, prot: Protection) -> Option<Entry> {
+    let mut new = entry;
+    if !prot.contains(Protection::WRITE) {
+        new = new.without(WRITABLE | DIRTY);
+    }
+    if !prot.contains(Protection::EXECUTE) {
+        new = new.with(NO_EXECUTE);
+    }
+    (new != entry).then_some(new)
 }
 
 impl<M: Machine> Pmap<'_, M> {
@@ -73,22 +106,41 @@ impl<M: Machine> Pmap<'_, M> {
         }
         let range = user_part(range);
         let (system, core) = (self.system(), self.core());
-        let restrict = |entry: Entry| {
-            let mut new = entry;
-            if !prot.contains(Protection::WRITE) {
-                new = new.without(WRITABLE | DIRTY);
-            }
-            if !prot.contains(Protection::EXECUTE) {
-                new = new.with(NO_EXECUTE);
-            }
-            (new != entry).then_some(new)
-        };
-        system.restrict_leaves(core, range, restrict, |old| {
-            if old.is_modified() && old.has(MANAGED) && !prot.contains(Protection::WRITE) {
-                system.page(old.frame()).into_iter().for_each(PageRecord::set_dirty);
-            }
-        });
+        let restrict = |entry: Entry| restricted(entry, prot);
+        system.restrict_leaves(core, range, restrict, |old| system.note_lost_dirty(old, prot));
         system.count(|c| &c.protects, 1);
+    }
+
+    /// As [`protect`](Self::protect) of each of the ranges, with one flush for all of them, as for a fork. The pmap lock is free between the ranges
+    /// and during the flush; other operations on this address space that need its lock meanwhile flush more than usual.
+    ///
+    /// On return no CPU can use a right that was taken in any of the ranges.
+    ///
+    /// # Panics
+    ///
+    /// If the calling thread is in a DI section.
+    pub fn protect_ranges(&self, ranges: impl IntoIterator<Item = VirtRange>, prot: Protection) {
+        let ranges = ranges.into_iter();
+        if !prot.contains(Protection::READ) || prot.contains(Protection::WRITE | Protection::EXECUTE) {
+            return ranges.for_each(|range| self.protect(range, prot));
+        }
+        let (system, core) = (self.system(), self.core());
+        let mut delayed = Delayed::begin(system, core);
+        for range in ranges {
+            let state = core.lock();
+            system.change_leaves(
+                core,
+                user_part(range),
+                |entry| restricted(entry, prot),
+                |va, old| {
+                    system.note_lost_dirty(old, prot);
+                    delayed.add(va, old);
+                },
+            );
+            delayed.unlock(state);
+            system.count(|c| &c.protects, 1);
+        }
+        delayed.finish();
     }
 
     /// Clears the wired mark of every mapping in the user part of `range`. A software bit: nothing needs flushing.

@@ -84,6 +84,38 @@ pub(crate) fn store_during_unwire(seed: u64, mutation: Option<Mutation>) -> Resu
 /// The flush of `protect` and a page that is write-protected at the same time: when `remove_write` returns, nobody can
 /// store to the page, although `protect` had taken the right already and `remove_write` found nothing to flush.
 pub(crate) fn protect_and_remove_write(seed: u64, mutation: Option<Mutation>) -> Result<(), String> {
+    takes_rights(
+        seed,
+        mutation,
+        |space| space.protect(VirtRange::page_of(VA), Protection::READ),
+        |_, system, page| system.remove_write(page),
+    )
+}
+
+/// The same with the flush delayed past the pmap lock.
+pub(crate) fn delayed_protect_and_remove_write(seed: u64, mutation: Option<Mutation>) -> Result<(), String> {
+    takes_rights(seed, mutation, protect_delayed, |_, system, page| system.remove_write(page))
+}
+
+/// Two that take the same right, of whom the second finds nothing to take, while the flush of the first is delayed.
+pub(crate) fn delayed_protect_and_protect(seed: u64, mutation: Option<Mutation>) -> Result<(), String> {
+    takes_rights(seed, mutation, protect_delayed, |space, _, _| {
+        space.protect(VirtRange::page_of(VA), Protection::READ);
+    })
+}
+
+fn protect_delayed(space: &Pmap<'_, SimMachine>) {
+    let other = VirtRange::page_of(VirtAddr(VA.0 + 0x80_0000));
+    space.protect_ranges([VirtRange::page_of(VA), other], Protection::READ);
+}
+
+/// One CPU maps a page and takes the right to write to it by `first`, one stores, one takes the right by `second`.
+fn takes_rights(
+    seed: u64,
+    mutation: Option<Mutation>,
+    first: impl Fn(&Pmap<'_, SimMachine>) + Sync,
+    second: impl Fn(&Pmap<'_, SimMachine>, &System<SimMachine>, &PageRecord) + Sync,
+) -> Result<(), String> {
     // Whoever has it may rely on the page's not being entered.
     let busy = Mutex::new(());
     let over = AtomicBool::new(false);
@@ -98,7 +130,7 @@ pub(crate) fn protect_and_remove_write(seed: u64, mutation: Option<Mutation>) ->
                         enter(space, page.frame(), Access::Write, EnterFlags::empty());
                     }
                     let _ = machine.write(VA, round);
-                    space.protect(VirtRange::page_of(VA), Protection::READ);
+                    first(space);
                 }
                 over.store(true, Ordering::Release);
             }
@@ -110,7 +142,7 @@ pub(crate) fn protect_and_remove_write(seed: u64, mutation: Option<Mutation>) ->
             _ => {
                 while !is_over() {
                     let _busy = busy.lock();
-                    system.remove_write(page);
+                    second(space, system, page);
                 }
             }
         }

@@ -8,7 +8,7 @@ use crate::shootdown::{Invalidation, Scope};
 
 fn shoot(machine: &SimMachine, root: Frame, target: usize) {
     let targets = [cpu(target)].into_iter().collect();
-    let what = Invalidation::Range(page(VA));
+    let what = Invalidation::of_page(VA);
     Pinned::run(machine, |here| {
         machine.shootdowns().invalidate(machine, here, Scope::Root(root), what, &targets, true);
     });

@@ -59,7 +59,7 @@ fn others(machine: &SimMachine, mistake: Mistake) -> CpuSet {
 }
 
 fn flush(machine: &SimMachine, tables: &Tables<'_>, va: VirtAddr, mistake: Mistake) {
-    let what = Invalidation::Range(page(va));
+    let what = Invalidation::of_page(va);
     let targets = others(machine, mistake);
     let scope = Scope::Root(tables.root);
     Pinned::run(machine, |here| {
