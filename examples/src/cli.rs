@@ -299,12 +299,19 @@ fn run(cli: Cli) -> Result<bool, Error> {
         }
         Some(Command::Bench(args)) => {
             eprintln!("pmaplab: bench {}, about {} s", args.bench.name(), args.seconds);
-            let report = bench::bench(args.bench, &args.options()).map_err(Error::Option)?;
-            if args.json {
-                eprint!("{}", report.text());
-                println!("{}", report.json());
+            let options = args.options();
+            let (text, json) = if args.bench == Bench::Pmap {
+                let report = bench::pmap::measure(options.runs, options.time);
+                (report.text(), report.json())
             } else {
-                print!("{}", report.text());
+                let report = bench::bench(args.bench, &options).map_err(Error::Option)?;
+                (report.text(), report.json())
+            };
+            if args.json {
+                eprint!("{text}");
+                println!("{json}");
+            } else {
+                print!("{text}");
             }
             Ok(true)
         }

@@ -3,7 +3,7 @@
 //! From the command line down: [`cli`] reads arguments; [`replay`] runs a recorded [`trace`] by a
 //! [`plan`] that says what may run in parallel; each event becomes a call of the small virtual-memory
 //! layer in [`vm`], which calls the pmap; [`model`] looks on and compares every answer; [`torture`] does the
-//! same with random work; [`report`] prints what came out. [`bench`](mod@bench) stands apart: it measures the concurrency crates.
+//! same with random work; [`report`] prints what came out. [`bench`](mod@bench) stands apart: it measures the concurrency crates and the pmap.
 //!
 //! Where does an unmap go? `replay/event.rs` → `vm/range.rs` (`unmap`) → `Pmap::remove` →
 //! `pmap::shootdown` → the software machine's interrupt, on every CPU that runs the address space.

@@ -10,6 +10,7 @@ mod epoch;
 mod list;
 mod locks;
 mod marked_list;
+pub mod pmap;
 mod queue;
 mod report;
 mod runner;
@@ -30,6 +31,8 @@ pub enum Bench {
     Queue,
     /// Mutexes: lock and unlock around one addition.
     Turnstile,
+    /// The pmap beside the page tables of the `x86_64` crate. Not part of [`bench`](fn@bench), see [`pmap::measure`].
+    Pmap,
 }
 
 impl Bench {
@@ -40,6 +43,7 @@ impl Bench {
             Self::Di => "di",
             Self::Queue => "queue",
             Self::Turnstile => "turnstile",
+            Self::Pmap => "pmap",
         }
     }
 
@@ -48,6 +52,7 @@ impl Bench {
         match self {
             Self::Di => &Mix::ALL,
             Self::Queue | Self::Turnstile => &[Mix::Pairs],
+            Self::Pmap => &[],
         }
     }
 
@@ -56,6 +61,7 @@ impl Bench {
             Self::Di => di::contenders(),
             Self::Queue => queue::contenders(),
             Self::Turnstile => locks::contenders(),
+            Self::Pmap => Vec::new(),
         }
     }
 }

@@ -79,3 +79,28 @@ fn people_get_a_table() {
     assert!(line.contains('('), "compared with the published algorithm: {line}");
     assert!(!out.stdout.contains("sharded"), "{}", out.stdout);
 }
+
+/// Every operation of the pmap beside its peer, with the address space active and inactive.
+#[test]
+fn the_pmap_has_a_row_for_each_operation_and_case() {
+    let out = pmaplab(&["bench", "pmap", "--runs", "1", "--seconds", "1", "--json"]);
+    assert_eq!(out.code, Some(0), "{}", out.stderr);
+    let report = out.json();
+    assert_eq!((&report["bench"], &report["pages"]), (&"pmap".into(), &8192.into()));
+    assert!(
+        report["interrupts_per_run"].as_f64().expect("a number") >= 3.0,
+        "the other CPU was asked: {report}"
+    );
+    let rows = report["rows"].as_array().expect("rows");
+    let cases: Vec<_> = rows.iter().map(|row| (row["operation"].as_str(), row["active"].as_bool())).collect();
+    let operations = ["enter_object", "enter", "protect", "remove"];
+    let all = |active: bool| operations.map(|operation| (Some(operation), Some(active)));
+    assert_eq!(cases, [all(true), all(false)].concat());
+    for row in rows {
+        let number = |key: &str| row[key].as_f64().expect("a number");
+        assert!(number("working_ns_per_page") > 0.0 && number("peer_ns_per_page") > 0.0, "{row}");
+        assert!(number("ns_per_page") >= number("working_ns_per_page"), "{row}");
+        let ratio = number("ns_per_page") / number("peer_ns_per_page");
+        assert!((ratio - number("ratio")).abs() < 0.01 * ratio + 0.01, "{row}");
+    }
+}
