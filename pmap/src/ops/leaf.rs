@@ -10,6 +10,24 @@ use crate::pv::{PvPtr, PvSlot};
 use crate::record::PageRecord;
 use crate::system::System;
 
+/// A mapping that is to go.
+#[derive(Clone, Copy)]
+pub(crate) enum Mapping {
+    /// By its address.
+    At(VirtAddr),
+    /// By its PV entry, which spares the search for it on the page's list.
+    Of(PvPtr),
+}
+
+impl Mapping {
+    fn va(self) -> VirtAddr {
+        match self {
+            Self::At(va) => va,
+            Self::Of(entry) => entry.va(),
+        }
+    }
+}
+
 impl<M: Machine> System<M> {
     /// Accounts for a leaf entry that is gone, and moves its accessed and dirty bits to the page.
     pub(crate) fn account_removed(
@@ -40,7 +58,7 @@ impl<M: Machine> System<M> {
         Some(page)
     }
 
-    /// Destroys the valid leaf mapping at `va`, whose entry is `slot`, without flushing: the translation
+    /// Destroys a valid leaf mapping, whose entry is `slot`, without flushing: the translation
     /// goes into `gather`, and inside a DI section the page is marked before its PV-list lock can be
     /// released (INV-DI-5). Returns whether the leaf table went, too.
     pub(crate) fn remove_leaf(
@@ -49,10 +67,10 @@ impl<M: Machine> System<M> {
         state: &mut State,
         pv: &mut PvSlot<'_, M>,
         gather: &mut Gather<'_, M>,
-        va: VirtAddr,
+        mapping: Mapping,
         slot: Slot<'_, M>,
     ) -> bool {
-        let (entry, table_gone) = self.unmap_leaf(core, state, pv, gather, va, slot);
+        let (entry, table_gone) = self.unmap_leaf(core, state, pv, gather, mapping, slot);
         if let Some(entry) = entry {
             self.free_pv(core, state, entry);
         }
@@ -67,9 +85,10 @@ impl<M: Machine> System<M> {
         state: &mut State,
         pv: &mut PvSlot<'_, M>,
         gather: &mut Gather<'_, M>,
-        va: VirtAddr,
+        mapping: Mapping,
         slot: Slot<'_, M>,
     ) -> (Option<PvPtr>, bool) {
+        let va = mapping.va();
         let old = slot.take();
         gather.add(va, old);
         let mut entry = None;
@@ -82,7 +101,10 @@ impl<M: Machine> System<M> {
             {
                 self.machine().participant().mark(word);
             }
-            entry = pv.find(page, core.as_owner(), va);
+            entry = match mapping {
+                Mapping::At(va) => pv.find(page, core.as_owner(), va),
+                Mapping::Of(entry) => Some(entry),
+            };
             debug_assert!(entry.is_some(), "a managed mapping has a PV entry");
             if let Some(entry) = entry {
                 pv.unlink(page, entry);

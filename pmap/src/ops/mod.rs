@@ -15,4 +15,5 @@ mod remove;
 mod reversal;
 
 pub use advise::Advice;
+pub(crate) use leaf::Mapping;
 pub use query::{Mincore, PageWalk};

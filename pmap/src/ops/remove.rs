@@ -3,6 +3,7 @@
 //! Both run inside a DI section: they drop each page's PV-list lock before the one flush at the end,
 //! and mark the page first. Whoever meets the empty PV list in between waits for the section (INV-DI-1).
 
+use super::leaf::Mapping;
 use crate::addr::VirtRange;
 use crate::entry::WIRED;
 use crate::error::ActiveElsewhere;
@@ -41,7 +42,7 @@ impl<M: Machine> Pmap<'_, M> {
             for va in part.iter() {
                 let slot = system.slot(table, va.index(1));
                 if slot.load().is_present()
-                    && system.remove_leaf(core, &mut state, &mut pv, &mut gather, va, slot)
+                    && system.remove_leaf(core, &mut state, &mut pv, &mut gather, Mapping::At(va), slot)
                 {
                     break;
                 }
@@ -94,7 +95,7 @@ impl<M: Machine> Pmap<'_, M> {
                 if let Some(slot) = system.leaf_slot(core.root(), va)
                     && (!slot.load().has(WIRED) || system.mutation().is(Mutation::RemoveWiredPages))
                 {
-                    system.remove_leaf(core, &mut state, &mut pv, &mut gather, va, slot);
+                    system.remove_leaf(core, &mut state, &mut pv, &mut gather, Mapping::Of(entry), slot);
                 }
             }
         }

@@ -23,6 +23,7 @@ use crate::entry::WIRED;
 use crate::flush::{Freed, Gather};
 use crate::machine::{FrameUse, MAX_DOMAINS, Machine};
 use crate::mutation::Mutation;
+use crate::ops::Mapping;
 use crate::pmap::{Core, State};
 use crate::system::System;
 
@@ -220,13 +221,12 @@ impl<M: Machine> System<M> {
         let mut taken = 0;
         let mut yields = Yield::Nothing;
         for entry in chunk.in_use() {
-            let va = entry.va();
-            let Some(slot) = self.leaf_slot(core.root(), va) else { continue };
+            let Some(slot) = self.leaf_slot(core.root(), entry.va()) else { continue };
             if slot.load().has(WIRED) && !self.mutation().is(Mutation::ReclaimWired) {
                 continue;
             }
-            let (entry, _) = self.unmap_leaf(core, state, pv, gather, va, slot);
-            let Some(entry) = entry else { continue };
+            let (unlisted, _) = self.unmap_leaf(core, state, pv, gather, Mapping::Of(entry), slot);
+            let Some(entry) = unlisted else { continue };
             self.count(|c| &c.pv_freed, 1);
             taken += 1;
             yields = match state.chunks.put(entry) {

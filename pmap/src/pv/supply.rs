@@ -96,10 +96,11 @@ impl<M: Machine> System<M> {
 
     /// As [`take_pv`](Self::take_pv), but does not reclaim: for mappings that are not worth another one.
     pub(crate) fn take_pv_quick(&self, core: &Core<M>, state: &mut State) -> Result<PvPtr, Shortage> {
-        if state.chunks.free_entries(1) == 0 {
-            let page = self.chunk_page().ok_or(Shortage)?;
-            self.add_chunk(core, state, page);
+        if let Ok(entry) = self.take_free_pv(state) {
+            return Ok(entry);
         }
+        let page = self.chunk_page().ok_or(Shortage)?;
+        self.add_chunk(core, state, page);
         self.take_free_pv(state)
     }
 

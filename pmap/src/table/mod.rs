@@ -4,17 +4,19 @@
 //! whenever the pmap lock is free; the kernel's tables and the roots are outside of this rule. A table whose
 //! last entry goes is unlinked at once and travels in the operation's [`Gather`] until the flush.
 
+mod fresh;
 mod span;
 
 use core::sync::atomic::AtomicU64;
 
+use fresh::FreshTables;
 pub(crate) use span::{LeafTables, user_part};
 
 use crate::addr::{Frame, VirtAddr};
 use crate::entry::{Entry, Slot};
 use crate::error::Shortage;
 use crate::flush::Gather;
-use crate::machine::{FrameUse, Machine};
+use crate::machine::Machine;
 use crate::pmap::Core;
 use crate::system::System;
 
@@ -79,35 +81,24 @@ impl<M: Machine> System<M> {
         if missing == 0 {
             return Ok((table, 0));
         }
-        let mut frames = [None; ROOT_LEVEL as usize - 1];
-        for i in 0..missing {
-            frames[i] = self.allocate_frame(FrameUse::PageTable);
-            if frames[i].is_none() {
-                for frame in frames[..i].iter().flatten() {
-                    // SAFETY: allocated above for this purpose, linked nowhere.
-                    unsafe { self.free_frame(*frame, FrameUse::PageTable) };
-                }
-                return Err(Shortage);
-            }
-        }
-        // frames[0] is the leaf; each further one holds the one before it.
+        // From the leaf up: each holds the one before it.
         let mut below: Option<Frame> = None;
         let mut leaf = table;
-        for (frame, child_level) in frames[..missing].iter().flatten().zip(1u32..) {
+        for (frame, child_level) in FreshTables::allocate(self, missing)?.take_all().zip(1u32..) {
             let entries = match below {
                 Some(child) => {
-                    self.slot(*frame, va.index(child_level)).create(Entry::table(child));
+                    self.slot(frame, va.index(child_level)).create(Entry::table(child));
                     1
                 }
                 None => {
-                    leaf = *frame;
+                    leaf = frame;
                     0
                 }
             };
-            if let Some(record) = self.page(*frame) {
+            if let Some(record) = self.page(frame) {
                 record.set_table_entries(entries);
             }
-            below = Some(*frame);
+            below = Some(frame);
         }
         if let Some(top) = below {
             self.slot(table, va.index(level)).create(Entry::table(top));
