@@ -2,6 +2,8 @@
 
 use core::fmt;
 use core::marker::PhantomData;
+#[cfg(feature = "alloc")]
+use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
 
 use turnstile::{Deadlock, TableScheduler};
@@ -36,7 +38,7 @@ pub struct Participant<S: TableScheduler> {
     slot: NonNull<Slot>,
     /// Keeps the domain alive; `None` if it is static.
     #[cfg(feature = "alloc")]
-    _shared: Option<Arc<Domain<S>>>,
+    shared: Option<Arc<Domain<S>>>,
 }
 
 // SAFETY: domain and slot are Sync and live at least as long as the participant. What only one thread at a time may do
@@ -51,7 +53,7 @@ impl<S: TableScheduler> Participant<S> {
     /// The slot is of this domain, lives as long as it, and no other participant has it.
     #[cfg(feature = "alloc")]
     pub(crate) unsafe fn shared(domain: Arc<Domain<S>>, slot: NonNull<Slot>) -> Self {
-        Self { domain: NonNull::from(&*domain), slot, _shared: Some(domain) }
+        Self { domain: NonNull::from(&*domain), slot, shared: Some(domain) }
     }
 
     /// # Safety
@@ -62,7 +64,7 @@ impl<S: TableScheduler> Participant<S> {
             domain: NonNull::from(domain),
             slot: slot.pointer(),
             #[cfg(feature = "alloc")]
-            _shared: None,
+            shared: None,
         }
     }
 
@@ -70,7 +72,7 @@ impl<S: TableScheduler> Participant<S> {
     #[inline]
     #[must_use]
     pub fn domain(&self) -> &Domain<S> {
-        // SAFETY: static, or kept alive by `_shared`; a shared domain does not move.
+        // SAFETY: static, or kept alive by `shared`; a shared domain does not move.
         unsafe { self.domain.as_ref() }
     }
 
@@ -330,6 +332,12 @@ impl<S: TableScheduler> Drop for Participant<S> {
     fn drop(&mut self) {
         let slot = self.slot();
         if self.generation().is_some() {
+            // Should the scheduler refuse this thread, and unwind: then the domain stays, as the open section does.
+            #[cfg(feature = "alloc")]
+            let stays = ManuallyDrop::new(self.shared.clone());
+            self.domain().adopt(slot);
+            #[cfg(feature = "alloc")]
+            drop(ManuallyDrop::into_inner(stays));
             slot.own.counters.forgotten.add(1);
             // SAFETY: `&mut self` shows that nobody else uses the participant; the section is open.
             unsafe { self.close(slot) };

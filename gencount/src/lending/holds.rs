@@ -7,6 +7,7 @@ use turnstile::{Deadlock, Hold, Locked, TableScheduler};
 
 use crate::domain::Domain;
 use crate::fault::Fault;
+use crate::primitive::Relaxed;
 use crate::slot::Slot;
 
 /// A slot's part in lending, beside its loan word. Under the table's lock.
@@ -79,17 +80,11 @@ impl<S: TableScheduler> Domain<S> {
         while let Some(slot) = found.take() {
             self.point_under_lock();
             if let Err(deadlock) = self.register(table, slot) {
-                refused = Some((slot.pointer(), deadlock));
+                refused = Some(deadlock);
             }
         }
-        let Some((refused, deadlock)) = refused else { return Ok(()) };
-        // Its owner is blocked, so only somebody who drops the participant on another thread can have closed it.
-        let open = Cell::new(false);
-        *again |= (self.operations.each_open)(self, &|slot, _| {
-            open.set(open.get() || slot.pointer() == refused);
-        });
-        *again |= !open.get();
-        if open.get() { Err(deadlock) } else { Ok(()) }
+        // The refused one is open still: its owner is blocked, and whoever else may close it has made itself the owner before.
+        refused.map_or(Ok(()), Err)
     }
 
     /// Whether the slot's hold is registered.
@@ -109,6 +104,27 @@ impl<S: TableScheduler> Domain<S> {
         unsafe { table.hold(&slot.lending.hold, self.wait_address(), owner, level)? };
         slot.own.loan.set(level);
         Ok(())
+    }
+
+    /// Makes the calling thread, which is about to close the section in `slot`, its owner, and the one who is lent to on account
+    /// of it. Were that still the thread that opened it, which may do and wait for whatever it likes meanwhile, its waits
+    /// could seem to close cycles through a section that is closed.
+    pub(crate) fn adopt(&self, slot: &Slot) {
+        let current = self.scheduler().current().get().get();
+        // ORD: Relaxed: the participant came to this thread with all that was done with it.
+        if slot.own.owner.load(Relaxed) == current {
+            return;
+        }
+        self.scheduler().table().locked(|table| {
+            let lent = self.is_lent(table, slot);
+            self.take_back(table, slot);
+            // ORD: Relaxed: lenders read it under the table's lock.
+            slot.own.owner.store(current, Relaxed);
+            if lent {
+                // This thread is not blocked, so there is no cycle, hence no error.
+                let _ = self.register(table, slot);
+            }
+        });
     }
 
     /// Takes back what is lent to the slot's owner on account of its section, if anything is.

@@ -1,5 +1,6 @@
 //! Tests that need to see inside, and the faults that they inject.
 
+mod dropped_elsewhere;
 #[path = "../../tests/histories/mod.rs"]
 mod histories;
 mod lending;
