@@ -84,3 +84,9 @@ fn without_its_readings_of_the_clock_sharded_is_seen_to_pass_open_sections() {
         assert!(noticed(Implementation::Sharded, fault), "{fault:?}");
     }
 }
+
+/// Every path out of a section gives the loan back, restarts and forgotten sections included (H-75); where it is kept, it shows.
+#[test]
+fn a_loan_that_outlives_its_section_is_seen() {
+    assert!(noticed(Implementation::Locked, Fault::LendsUnregistered));
+}

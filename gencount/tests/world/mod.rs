@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::vec::Vec;
 
 use gencount::{Domain, GenerationWord, Implementation, Participant};
-use turnstile::{Scheduler, TableScheduler, TimedScheduler};
+use turnstile::{LendingScheduler, Scheduler, TableScheduler, TimedScheduler};
 
 const WORDS: usize = 2;
 
@@ -192,6 +192,17 @@ impl<S: Scheduling> Thread<'_, S> {
         }
     }
 
+    /// H-75: outside of a section a thread is as urgent as it is by itself, however the section began and ended.
+    fn has_no_loan(&self) {
+        let scheduler = self.world.domain.scheduler().table().scheduler();
+        let this = scheduler.current();
+        assert_eq!(
+            scheduler.priority(this),
+            scheduler.own_priority(this),
+            "INV-DI-12: a loan outlives its section"
+        );
+    }
+
     /// What everybody may rely on from the call of finish on.
     fn finishing(&self) {
         let mut oracle = self.world.oracle();
@@ -202,6 +213,7 @@ impl<S: Scheduling> Thread<'_, S> {
     fn finish(&self) {
         self.finishing();
         self.participant().finish_raw();
+        self.has_no_loan();
         self.world.oracle().doing[self.number] = Doing::Idle;
         self.world.check();
     }
@@ -262,6 +274,7 @@ impl<S: Scheduling> Thread<'_, S> {
             self.finishing();
         }
         drop(self.participant.take());
+        self.has_no_loan();
         let mut oracle = self.world.oracle();
         oracle.forgotten += u64::from(open);
         oracle.doing[self.number] = Doing::Idle;
