@@ -181,6 +181,12 @@ pub(crate) fn current() -> ThreadId {
     }
 }
 
+/// Whether the current thread has given its record back: what still runs on it must not write there.
+#[cfg(all(feature = "linux-rt", target_os = "linux"))]
+pub(crate) fn is_gone() -> bool {
+    GONE.get()
+}
+
 pub(super) fn priority(thread: ThreadId) -> Priority {
     // ORD: Relaxed: a number on its own.
     record(thread).map_or(Priority::NORMAL, |record| Priority::new(record.priority.load(Relaxed)))

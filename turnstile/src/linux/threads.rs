@@ -3,12 +3,12 @@
 use core::cell::Cell;
 use core::num::NonZeroUsize;
 use std::thread_local;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::{FutexParker, MissingCapability, Policy};
+use super::{FutexParker, LinuxRt, MissingCapability, Policy};
 use crate::hosted::threads as registry;
 use crate::primitive::{Acquire, AtomicU32, Relaxed, Release};
-use crate::{Parker as _, Priority, ReadHolds, ThreadId};
+use crate::{LockScheduler as _, Parker as _, Priority, ReadHolds, ThreadId};
 
 /// No loan; `RealTime::loan`.
 const NO_LOAN: u32 = u32::MAX;
@@ -69,6 +69,9 @@ impl RealTime {
     }
 }
 
+/// How long a thread without a record sleeps at a time.
+const WITHOUT_RECORD: Duration = Duration::from_micros(200);
+
 thread_local! {
     /// The thread's id once it has used this scheduler, else 0.
     static CURRENT: Cell<usize> = const { Cell::new(0) };
@@ -99,8 +102,13 @@ pub(super) fn current() -> ThreadId {
     }
 }
 
-/// The current thread's record is given back: what runs later on this thread gets another.
+/// The current thread's record is given back: its number in the system may soon be another thread's, of any process, whose
+/// priority is none of our business. What runs later on this thread has no record.
 pub(crate) fn forget_current() {
+    if let Some(real_time) = NonZeroUsize::new(CURRENT.get()).and_then(|id| of(ThreadId::new(id))) {
+        // ORD: Relaxed: read under the table's lock where it is told to the system.
+        LinuxRt::table().locked(|_| real_time.tid.store(0, Relaxed));
+    }
     CURRENT.set(0);
 }
 
@@ -113,11 +121,11 @@ pub(super) fn of(thread: ThreadId) -> Option<&'static RealTime> {
 
 #[cold]
 fn register() -> ThreadId {
-    if let Err(missing) = super::LinuxRt::new() {
+    if let Err(missing) = LinuxRt::new() {
         refuse(missing);
     }
     let thread = registry::current();
-    if let Some(record) = registry::record(thread) {
+    if let Some(record) = registry::record(thread).filter(|_| !registry::is_gone()) {
         let real_time = &record.real_time;
         // ORD: Relaxed: published by the store of `tid`. An older thread of the same record has ended.
         real_time.own.store(Policy::of_current().pack(), Relaxed);
@@ -193,12 +201,48 @@ pub(super) fn park(deadline: Option<Instant>) {
     match (of(current()), deadline) {
         (Some(real_time), Some(deadline)) => real_time.parker.park_until(deadline),
         (Some(real_time), None) => real_time.parker.park(),
-        (None, _) => {}
+        // A destructor that runs after the record was given back: it must not sleep where another thread does.
+        (None, _) => std::thread::sleep(WITHOUT_RECORD),
     }
 }
 
 pub(super) fn unpark(thread: ThreadId) {
     if let Some(real_time) = of(thread) {
         real_time.parker.unpark();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The system gives the number of a thread that has ended to others.
+    #[test]
+    fn nothing_is_lent_by_the_number_of_a_thread_that_has_ended() {
+        if LinuxRt::new().is_err() {
+            std::println!("skipped: needs CAP_SYS_NICE");
+            return;
+        }
+        struct Late(std::sync::mpsc::Sender<bool>);
+        impl Drop for Late {
+            fn drop(&mut self) {
+                // Whichever of the thread's values goes first: here the registry's has gone.
+                self.0.send(registry::is_gone() && of(current()).is_none()).unwrap();
+            }
+        }
+        thread_local!(static LATE: core::cell::OnceCell<Late> = const { core::cell::OnceCell::new() });
+        let (send, receive) = std::sync::mpsc::channel();
+        let ended = std::thread::spawn(move || {
+            LATE.with(|late| {
+                let id = current();
+                assert!(of(id).is_some());
+                let _ = late.set(Late(send));
+                id
+            })
+        })
+        .join()
+        .unwrap();
+        assert!(receive.recv().unwrap(), "a thread without a record took it up again");
+        assert!(of(ended).is_none(), "a thread that has ended is known by its number in the system");
     }
 }
