@@ -262,3 +262,40 @@ fn a_reader_that_wants_to_write_is_a_deadlock() {
         assert!(!lock.is_locked());
     });
 }
+
+/// Nothing that they wait for is left but readers like them, who may stay for ever.
+#[test]
+fn readers_behind_a_writer_that_gives_up_go_in() {
+    within(Duration::from_secs(60), || {
+        let lock = Arc::new(RwLock::new(()));
+        let inside = lock.read();
+        let (here, who) = std::sync::mpsc::channel();
+        let (writing, writer) = (lock.clone(), here.clone());
+        let writer = std::thread::spawn(move || {
+            writer.send(Hosted.current()).unwrap();
+            let mut limit = Duration::from_millis(20);
+            // Until the reader has been seen to wait behind it.
+            while writing.try_write_for(limit).is_none() && limit < Duration::from_secs(1) {
+                limit *= 2;
+            }
+        });
+        let writer_thread = who.recv().unwrap();
+        let mut went_in_behind_it = 0;
+        while !writer.is_finished() {
+            until(|| waits(writer_thread) || writer.is_finished());
+            let (reading, reader) = (lock.clone(), here.clone());
+            let reader = std::thread::spawn(move || {
+                reader.send(Hosted.current()).unwrap();
+                drop(reading.read());
+            });
+            let reader_thread = who.recv().unwrap();
+            until(|| waits(reader_thread) || reader.is_finished());
+            went_in_behind_it += u32::from(!reader.is_finished());
+            reader.join().unwrap();
+        }
+        writer.join().unwrap();
+        assert!(went_in_behind_it > 0, "no reader was seen to wait");
+        drop(inside);
+        assert!(lock.try_write().is_some());
+    });
+}

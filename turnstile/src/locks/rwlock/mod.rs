@@ -275,10 +275,25 @@ impl<S: ReaderScheduler> RawPiRwLock<S> {
         loop {
             match block(Queue::Exclusive, 0, &mut |table| self.decide_exclusive(me, table))? {
                 Ending::NotBlocked | Ending::Woken => return Ok(true),
-                Ending::TimedOut => return Ok(false),
+                Ending::TimedOut => {
+                    self.make_way();
+                    return Ok(false);
+                }
                 Ending::Cancelled => {}
             }
         }
+    }
+
+    /// A writer has given up: the readers that waited for its sake alone join those inside.
+    fn make_way(&self) {
+        S::table().locked(|table| {
+            // ORD: Relaxed: with the waiters' bit set, the word changes under the table's lock only.
+            let word = self.word.load(Relaxed);
+            if word & (READERS | WAITERS) == READERS | WAITERS {
+                let readers = self.admit(table.first(self.address(), Queue::Exclusive), table);
+                self.publish((word & !WAITERS) + readers, table);
+            }
+        });
     }
 
     /// Under the table's lock, with nobody inside any more: gives the lock to whoever is next.
