@@ -156,10 +156,9 @@ impl Checker {
         }
     }
 
-    /// The page that must show at `seen`, after what the access did to it.
-    fn shown(&self, space: &mut ModelSpace, run: &Run, seen: &Seen<'_, '_>) -> Arc<Cell> {
-        let page = seen.va.0 >> PAGE_SHIFT;
-        let write = seen.access == Access::Write;
+    /// The page that must show at `va`, after what an access did to it.
+    fn shown(&self, space: &mut ModelSpace, run: &Run, va: VirtAddr, write: bool) -> Arc<Cell> {
+        let page = va.0 >> PAGE_SHIFT;
         if run.shared {
             return self.file(run.object, run.object_page(page));
         }
@@ -197,7 +196,7 @@ impl Checker {
             differs(format!("{:?} although only {:?} is permitted", seen.access, run.rights));
         }
         space.seen.insert(number);
-        let cell = self.shown(&mut space, &run, seen);
+        let cell = self.shown(&mut space, &run, seen.va, seen.access == Access::Write);
         let private = space.private.contains_key(&number);
         // One reference is ours, one the space's.
         let others_hold_it = private && Arc::strong_count(&cell) > 2;
@@ -317,6 +316,22 @@ impl Observer for Checker {
         self.edit(space, |s| {
             if let Some(cell) = s.private.get(&(va.0 >> PAGE_SHIFT)) {
                 cell.lock().maybe_zero = true;
+            }
+        });
+    }
+
+    fn prepared(&self, space: u32, va: VirtAddr, frame: Frame) {
+        self.edit(space, |s| {
+            let Some(&run) = s.runs.at(va.0 >> PAGE_SHIFT) else { return };
+            let cell = self.shown(s, &run, va, true);
+            let mut contents = cell.lock();
+            if std::mem::take(&mut contents.forked) {
+                self.frames.move_to(frame.0, &mut contents);
+            }
+            // The mapping was made for a store, and so counts as stored through.
+            contents.modified = true;
+            if self.frames.bind(frame.0, &cell, &mut contents).is_err() {
+                self.differs(space, va, || format!("in {frame:?}, where it cannot be"));
             }
         });
     }

@@ -106,6 +106,7 @@ impl<'s> Vm<'s> {
             replaced: None,
         };
         let wanted = cpu.fresh_value();
+        let mut resolved = false;
         for _ in 0..FAULTS_PER_ACCESS {
             match touch(self.machine(), va, access, wanted) {
                 Ok(value) => {
@@ -114,12 +115,38 @@ impl<'s> Vm<'s> {
                 }
                 Err(_) => {
                     count(&self.counts.page_faults, 1);
-                    self.fault(cpu, space, &layout, &mut shown)?;
+                    if let Err(shortage) = self.fault(cpu, space, &layout, &mut shown) {
+                        if resolved {
+                            self.not_made(space, &mut shown);
+                        }
+                        return Err(shortage);
+                    }
+                    resolved = true;
                 }
             }
         }
         self.observer.broken("an access faults again and again although it was resolved");
         Ok(Touch::Done)
+    }
+
+    /// A fault was resolved, but the mapping was taken away for its PV entry before the access, and there is no memory for
+    /// another one: what the fault has changed stays so.
+    fn not_made(&self, space: &Arc<Space<'s>>, shown: &mut Shown<'_>) {
+        if shown.access == Access::Write
+            && let Some(Residence::In(frame)) = shown.page.as_ref().map(|page| page.residence)
+        {
+            self.observer.prepared(space.number(), shown.va, frame);
+        }
+        self.drop_replaced(shown);
+    }
+
+    /// Gives up the page that a copy has replaced, if one has.
+    fn drop_replaced(&self, shown: &mut Shown<'_>) {
+        if let Some((mut old, held)) = shown.replaced.take()
+            && held
+        {
+            self.let_go(&mut old);
+        }
     }
 
     /// An access was made: lets the observer look, and gives up a page that a copy has replaced.
@@ -147,11 +174,7 @@ impl<'s> Vm<'s> {
         let stores = page.stores;
         let page: PageRef = HeldPage::mutex(page).clone();
         cpu.remember(Visit { space: space.number(), va: shown.va, page, stores });
-        if let Some((mut old, held)) = shown.replaced.take()
-            && held
-        {
-            self.let_go(&mut old);
-        }
+        self.drop_replaced(shown);
     }
 
     /// Whether a store at `va` would be permitted and make no private copy of a file's page.

@@ -44,6 +44,9 @@ pub trait Observer: Sync {
     fn discarded(&self, _space: u32, _range: VirtRange) {}
     /// The page at `va` may become zero at any time until the next store.
     fn disposable(&self, _space: u32, _va: VirtAddr) {}
+    /// A page fault for a store at `va` was resolved, with a copy if one was due, and the page is in `frame` now; but
+    /// the mapping was taken away again, and the store has not been made.
+    fn prepared(&self, _space: u32, _va: VirtAddr, _frame: Frame) {}
     /// The mapping moved, grew or shrank.
     fn moved(&self, _space: u32, _old: VirtRange, _new: VirtRange) {}
     /// `child` is a copy of `parent`.
