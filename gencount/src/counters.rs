@@ -49,7 +49,7 @@ impl AddAssign for Counters {
 pub(crate) struct Count(AtomicU64);
 
 impl Count {
-    const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self(AtomicU64::new(0))
     }
 
@@ -67,6 +67,11 @@ impl Count {
             // ORD: as above.
             self.0.store(n, Relaxed);
         }
+    }
+
+    pub(crate) fn clear(&self) {
+        // ORD: Relaxed: a number on its own.
+        self.0.store(0, Relaxed);
     }
 
     #[inline]
