@@ -7,7 +7,6 @@ use crate::node::Node;
 use crate::observer::{Observer, Step};
 use crate::pair::access::Access;
 use crate::pair::{MARK, Pair};
-use crate::queue::Overflow;
 use crate::walk::Position;
 
 /// A node on its way into a queue, and what its owner has stored in it so far.
@@ -25,8 +24,8 @@ pub(crate) struct Preparation<'node> {
 pub(crate) enum Attempt {
     /// It is in the queue, with this payload.
     Linked(u64),
-    /// Payloads are exhausted; the node is idle, as it was found.
-    Exhausted(Overflow),
+    /// Payloads are exhausted at this tail's; the node is idle, as it was found.
+    Exhausted { tail: u64 },
     /// The tail has changed: walk again.
     Stale,
 }
@@ -54,7 +53,7 @@ impl<'node> Preparation<'node> {
         let Some(payload) = tail.seen.payload.checked_add(n.get()) else {
             // SAFETY: as for this function.
             unsafe { self.retract(access, obs) };
-            return Attempt::Exhausted(Overflow { tail: tail.seen.payload, step: n });
+            return Attempt::Exhausted { tail: tail.seen.payload };
         };
         // The never-down rule (INV-Q-6). The payload of the node's last stay must be exceeded. That of a failed
         // attempt of this call was never visible in the queue and may come again.

@@ -138,20 +138,23 @@ impl Queue {
         obs.step(Step::ReadIdlePayload);
         let mut own = Preparation::new(node, access.load_payload(&node.pair));
         let head = Walker::new(access, Operation::Append, obs).head(self);
-        let mut from = Some(head);
-        if head.seen.link == 0 {
+        let appended = if head.seen.link == 0 {
             // SAFETY: the caller is the node's only owner, and it is not linked.
             match unsafe { own.link_behind(access, head, n, obs) } {
                 Attempt::Linked(payload) => return Ok(payload),
-                Attempt::Exhausted(overflow) => return Err(overflow),
-                Attempt::Stale => from = None,
+                Attempt::Exhausted { tail } => Err(tail),
+                // SAFETY: as for this function.
+                Attempt::Stale => unsafe { self.append_on(access, own, n, obs, None) },
             }
-        }
-        // SAFETY: as for this function.
-        unsafe { self.append_on(access, own, n, obs, from) }
+        } else {
+            // SAFETY: as for this function.
+            unsafe { self.append_on(access, own, n, obs, Some(head)) }
+        };
+        appended.map_err(|tail| Overflow { tail, step: n })
     }
 
-    /// The walk from the head as it was read, or after a restart, and all attempts that follow.
+    /// The walk from the head as it was read, or after a restart, and all attempts that follow. Returns the payload, or that of
+    /// the tail to which `n` cannot be added: results that fit registers.
     ///
     /// # Safety
     /// As for [`append`](Self::append).
@@ -163,7 +166,7 @@ impl Queue {
         n: NonZeroU64,
         obs: O,
         mut from: Option<Position<'queue>>,
-    ) -> Result<u64, Overflow> {
+    ) -> Result<u64, u64> {
         let mut walker = Walker::new(access, Operation::Append, obs);
         loop {
             // SAFETY: the safety section of the queue.
@@ -173,7 +176,7 @@ impl Queue {
             // SAFETY: the caller is the node's only owner, and it is not linked.
             match unsafe { own.link_behind(access, tail, n, obs) } {
                 Attempt::Linked(payload) => return Ok(payload),
-                Attempt::Exhausted(overflow) => return Err(overflow),
+                Attempt::Exhausted { tail } => return Err(tail),
                 Attempt::Stale => {}
             }
         }
@@ -216,18 +219,18 @@ impl Queue {
             access.load_payload(&node.pair)
         });
 
-        let target = Target { address: node.address(), donation: Pair { payload, link: link & !MARK } };
+        let donation = Pair { payload, link: link & !MARK };
         let mut walker = Walker::new(access, Operation::Remove, obs);
         let head = walker.head(self);
-        let mut from = Some(head);
-        if head.seen.link == target.address {
-            if walker.unlink(self, head, target.donation).is_ok() {
-                return Removed { payload, watermark_advanced: true, helped: false };
-            }
-            from = None;
+        if head.seen.link != node.address() {
+            // SAFETY: as for this function.
+            return unsafe { self.remove_on(access, node, donation, obs, Some(head)) };
         }
-        // SAFETY: as for this function.
-        unsafe { self.remove_on(access, target, obs, from) }
+        if walker.unlink(self, head, donation).is_err() {
+            // SAFETY: as for this function.
+            return unsafe { self.remove_on(access, node, donation, obs, None) };
+        }
+        Removed { payload, watermark_advanced: true, helped: false }
     }
 
     /// The walk from the head as it was read, or after a restart.
@@ -238,18 +241,20 @@ impl Queue {
     unsafe fn remove_on<'queue, A: Access, O: Observer + Copy>(
         &'queue self,
         access: A,
-        target: Target,
+        node: &Node,
+        donation: Pair,
         obs: O,
         from: Option<Position<'queue>>,
     ) -> Removed {
         let mut walker = Walker::new(access, Operation::Remove, obs);
+        let target = Target { address: node.address(), donation };
         // SAFETY: the safety section of the queue.
         let helped = match unsafe { walker.walk(self, from, Some(target)) } {
             Ended::TargetUnlinked => false,
             // An unmarked chain from the head to the end without the node: it is in the queue no more.
             Ended::AtTail(_) => true,
         };
-        Removed { payload: target.donation.payload, watermark_advanced: walker.advanced, helped }
+        Removed { payload: donation.payload, watermark_advanced: walker.advanced, helped }
     }
 
     /// Walks to the end and finishes every removal met on the way: those whose threads stopped between mark
