@@ -49,15 +49,18 @@ impl AddAssign for Counters {
 pub(crate) struct Count(AtomicU64);
 
 impl Count {
-    pub(crate) const fn new() -> Self {
+    const fn new() -> Self {
         Self(AtomicU64::new(0))
     }
 
-    /// Adds without a locked instruction: two threads at once would lose a count, nothing else.
+    /// Adds without a locked instruction, and returns the sum: two threads at once would lose a count, nothing else.
     #[inline]
-    pub(crate) fn add(&self, n: u64) {
+    pub(crate) fn add(&self, n: u64) -> u64 {
         // ORD: Relaxed: a number on its own.
-        self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
+        let sum = self.0.load(Relaxed).wrapping_add(n);
+        // ORD: as above.
+        self.0.store(sum, Relaxed);
+        sum
     }
 
     #[inline]
@@ -69,12 +72,6 @@ impl Count {
         }
     }
 
-    pub(crate) fn clear(&self) {
-        // ORD: Relaxed: a number on its own.
-        self.0.store(0, Relaxed);
-    }
-
-    #[inline]
     pub(crate) fn get(&self) -> u64 {
         // ORD: Relaxed: a number on its own.
         self.0.load(Relaxed)
@@ -89,7 +86,8 @@ pub(crate) struct OwnCounters {
     pub(crate) max_qlen: Count,
     pub(crate) start_restart: Count,
     pub(crate) finish_restart: Count,
-    pub(crate) blocks: Count,
+    /// Raised when a section begins and when it ends: odd while one is open, and then the section's serial number.
+    pub(crate) serial: Count,
     pub(crate) wait_calls: Count,
     pub(crate) forgotten: Count,
 }
@@ -102,7 +100,7 @@ impl OwnCounters {
             max_qlen: Count::new(),
             start_restart: Count::new(),
             finish_restart: Count::new(),
-            blocks: Count::new(),
+            serial: Count::new(),
             wait_calls: Count::new(),
             forgotten: Count::new(),
         }
@@ -115,7 +113,7 @@ impl OwnCounters {
             invl_max_qlen: self.max_qlen.get(),
             invl_start_restart: self.start_restart.get(),
             invl_finish_restart: self.finish_restart.get(),
-            di_blocks: self.blocks.get(),
+            di_blocks: self.serial.get().div_ceil(2),
             di_wait_calls: self.wait_calls.get(),
             di_forgotten: self.forgotten.get(),
         }

@@ -148,7 +148,12 @@ impl<S: TableScheduler> Domain<S> {
     /// The statistics of all participants, past and present, added up. Takes the pool's lock.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        self.pool.lock().counters()
+        let mut counters = self.pool.lock().counters();
+        if self.implementation == Implementation::Lockfree {
+            // A walk that met others has counted them; a section that met none was a queue of one.
+            counters.invl_max_qlen = counters.invl_max_qlen.max(counters.di_blocks.min(1));
+        }
+        counters
     }
 
     #[inline]

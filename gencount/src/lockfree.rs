@@ -82,9 +82,9 @@ impl<S: TableScheduler, const BEGIN: bool> Observer for Watch<'_, S, BEGIN> {
 
     #[inline]
     fn watermark_advanced(&self, _: u64) {
-        // A finish looks for waiters anyway.
+        // A finish looks for waiters anyway, after its walk.
         if BEGIN {
-            self.slot.own.advanced.raise(1);
+            self.domain.wake_as_helper(Helper::Begin);
         }
     }
 }
@@ -96,14 +96,8 @@ pub(crate) unsafe fn begin<S: TableScheduler>(domain: &Domain<S>, slot: &Slot) -
     let watch = Watch::<S, true> { domain, slot };
     // SAFETY: every node of this queue lies in a slot of this domain, which outlives all walks, and serves no other
     // domain (INV-DI-6); the slot is the caller's alone, and its node is idle, for no section is open in it.
-    let generation = unsafe { domain.lockfree.append(&slot.shared.node, STEP, watch) }
-        .expect("generations are exhausted: 2^64 sections were begun");
-    slot.own.counters.max_qlen.raise(1);
-    if slot.own.advanced.get() != 0 {
-        slot.own.advanced.clear();
-        domain.wake_as_helper(Helper::Begin);
-    }
-    generation
+    unsafe { domain.lockfree.append(&slot.shared.node, STEP, watch) }
+        .expect("generations are exhausted: 2^64 sections were begun")
 }
 
 /// # Safety

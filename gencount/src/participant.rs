@@ -133,13 +133,8 @@ impl<S: TableScheduler> Participant<S> {
     /// If a section is open already (sections do not nest), or another thread uses this participant.
     #[inline]
     pub fn begin(&self) -> Section<'_, S> {
-        let generation = self.begin_raw();
-        Section {
-            participant: self,
-            generation,
-            serial: self.slot().own.counters.blocks.get(),
-            _not_send: PhantomData,
-        }
+        let (generation, serial) = self.open();
+        Section { participant: self, generation, serial, _not_send: PhantomData }
     }
 
     /// Opens a section without a guard, and returns its generation (see [`Section::generation`]): for kernels whose
@@ -151,12 +146,18 @@ impl<S: TableScheduler> Participant<S> {
     /// As [`begin`](Self::begin).
     #[inline]
     pub fn begin_raw(&self) -> u64 {
+        self.open().0
+    }
+
+    /// Opens a section; returns its generation, and which of the slot's sections it is.
+    #[inline]
+    fn open(&self) -> (u64, u64) {
         let slot = self.own_slot();
         assert!(
             !self.in_section(),
             "begin: a section is open already (nested, or its guard was forgotten), and sections do not nest"
         );
-        slot.own.counters.blocks.add(1);
+        let serial = slot.own.counters.serial.add(1);
         // ORD: Relaxed: for this thread, which an interrupt handler, say, may bring back here before we are through.
         slot.own.generation.store(BUSY, Relaxed);
         let domain = self.domain();
@@ -164,7 +165,7 @@ impl<S: TableScheduler> Participant<S> {
         let generation = unsafe { (domain.operations.begin)(domain, slot) };
         // ORD: Relaxed: written by the thread that reads it; others see a snapshot.
         slot.own.generation.store(generation, Relaxed);
-        generation
+        (generation, serial)
     }
 
     /// Closes the section that [`begin_raw`](Self::begin_raw) opened. All that the thread did before happens-before
@@ -186,7 +187,9 @@ impl<S: TableScheduler> Participant<S> {
     /// The slot is this participant's, nobody else uses it, and its section is open.
     #[inline]
     unsafe fn close(&self, slot: &Slot) {
-        // ORD: Relaxed: as in `begin_raw`.
+        // First: should what follows unwind, the guard must not take the section for open.
+        slot.own.counters.serial.add(1);
+        // ORD: Relaxed: as in `open`.
         slot.own.generation.store(BUSY, Relaxed);
         let domain = self.domain();
         // SAFETY: the slot is this domain's; the rest is the caller's promise.
@@ -373,10 +376,11 @@ pub struct Section<'a, S: TableScheduler> {
 
 impl<S: TableScheduler> Section<'_, S> {
     /// Whether this is the section that is open in the slot: not if `finish_raw` closed it.
+    ///
+    /// The slot's generation, which was written a moment ago behind a locked instruction, would take longer to read.
     #[inline]
     fn is_open(&self) -> bool {
-        self.participant.generation().is_some()
-            && self.participant.slot().own.counters.blocks.get() == self.serial
+        self.participant.slot().own.counters.serial.get() == self.serial
     }
 
     /// The section's generation, which is above 0: the watermark stays below it as long as the section is open.
@@ -406,7 +410,9 @@ impl<S: TableScheduler> Drop for Section<'_, S> {
     #[inline]
     fn drop(&mut self) {
         if self.is_open() {
-            self.participant.finish_raw();
+            // SAFETY: the guard has not left the thread that began the section, whose the slot is as long as that is open
+            // (INV-DI-7).
+            unsafe { self.participant.close(self.participant.slot()) };
         }
     }
 }

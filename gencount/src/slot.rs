@@ -10,7 +10,7 @@ use crossbeam_utils::CachePadded;
 use dcas_queue::Node;
 use turnstile::ThreadId;
 
-use crate::counters::{Count, OwnCounters};
+use crate::counters::OwnCounters;
 use crate::lending::Lending;
 use crate::lending::word::LoanWord;
 use crate::locked::Links;
@@ -66,8 +66,6 @@ pub(crate) struct Own {
     pub(crate) owner: AtomicUsize,
     /// Whether somebody has lent to the owner on account of the open section. Beside what a finish writes anyway.
     pub(crate) loan: LoanWord,
-    /// Whether the walk of a begin has advanced the watermark; `lockfree` only.
-    pub(crate) advanced: Count,
     pub(crate) counters: OwnCounters,
 }
 
@@ -100,7 +98,6 @@ impl Slot {
                 generation: AtomicU64::new(0),
                 owner: AtomicUsize::new(0),
                 loan: LoanWord::new(),
-                advanced: Count::new(),
                 counters: OwnCounters::new(),
             }),
             lending: Lending::new(),
