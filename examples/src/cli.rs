@@ -16,7 +16,7 @@ use crate::model::Verify;
 use crate::replay::{Choices, Display, Memory, Options, replay};
 use crate::report::{Report, combined};
 use crate::torture::{self, Duration};
-use crate::{bench, dispatch, trace};
+use crate::{bench, dispatch, flush_cost, trace};
 
 /// Recorded programs on the pmap and a software machine that behaves as badly as the architecture permits.
 ///
@@ -45,6 +45,12 @@ enum Command {
     Torture(TortureArgs),
     /// Measure the concurrency crates beside their peers: generation counting, the queue, mutexes.
     Bench(BenchArgs),
+    /// Measure what it costs this processor to invalidate translations page by page, or all (Linux).
+    FlushCost {
+        /// One line of JSON instead.
+        #[arg(long)]
+        json: bool,
+    },
     /// Show which implementation of delayed invalidation this processor gets, and why.
     Cpu {
         /// One line of JSON instead.
@@ -312,6 +318,15 @@ fn run(cli: Cli) -> Result<bool, Error> {
                 println!("{json}");
             } else {
                 print!("{text}");
+            }
+            Ok(true)
+        }
+        Some(Command::FlushCost { json }) => {
+            let costs = flush_cost::measure()?;
+            if json {
+                println!("{}", costs.json());
+            } else {
+                print!("{}", costs.text());
             }
             Ok(true)
         }

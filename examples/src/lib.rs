@@ -12,6 +12,7 @@ pub mod bench;
 pub mod cli;
 pub mod dispatch;
 pub mod error;
+pub mod flush_cost;
 pub mod hash;
 pub mod model;
 pub mod plan;

@@ -139,7 +139,7 @@ impl Default for AtomicCpuSet {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(pmap_loom)))]
 mod tests {
     use super::*;
 

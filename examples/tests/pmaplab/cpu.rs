@@ -22,3 +22,17 @@ fn the_environment_overrides_it() {
     assert_eq!(report["di"], "locked");
     assert!(report["overridden_by"].as_str().unwrap().contains("GENCOUNT_DI"));
 }
+
+#[test]
+fn costs_of_invalidation_are_measured_or_the_reason_is_given() {
+    let out = pmaplab(&["flush-cost", "--json"]);
+    if out.code == Some(0) {
+        let costs = out.json();
+        let positive = |key: &str| costs[key].as_f64().is_some_and(|value| value > 0.0);
+        assert!(positive("page_ns") && positive("refill_ns") && positive("threshold"), "{costs}");
+    } else {
+        // A machine that is too busy, or another system.
+        assert_eq!(out.code, Some(2));
+        assert!(out.sentence().len() > 20);
+    }
+}
