@@ -17,7 +17,7 @@
 //! did happens-before the return. Begin and finish never wait for another section. A waiter is woken by the finish that reaches its
 //! generation: no wake-up is lost, and there is no timer.
 //!
-//! `MODEL.md` numbers these (INV-DI-1 to INV-DI-11), argues for them, and says which test shows each.
+//! `MODEL.md` numbers these (INV-DI-1 to INV-DI-14), argues for them, and says which test shows each.
 //!
 //! # Implementations
 //!

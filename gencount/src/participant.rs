@@ -279,7 +279,7 @@ impl<S: TableScheduler> Participant<S> {
     /// # Errors
     ///
     /// [`Deadlock`] if a section that is waited for is the calling thread's own, or its thread waits, directly or through
-    /// others, for the calling thread: in this domain, or for a lock of the same table.
+    /// others, for the calling thread: in this domain, or for a lock of the same table, with a time limit or without.
     ///
     /// # Panics
     ///

@@ -169,7 +169,8 @@ impl<S: LendingScheduler, const CHAINS: usize> PiTurnstiles<S, CHAINS> {
     ///
     /// # Errors
     ///
-    /// [`Deadlock`] if those it would wait for wait for the current thread, or are it. The thread has not queued then.
+    /// [`Deadlock`] if those it would wait for wait for the current thread, or are it. The thread has not queued then. A wait with
+    /// a deadline counts like any other, though it would end by itself.
     pub fn block(
         &self,
         address: Address,

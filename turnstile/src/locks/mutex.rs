@@ -70,7 +70,7 @@ impl<S: LockScheduler> RawPiMutex<S> {
     ///
     /// # Errors
     ///
-    /// [`Deadlock`] if the owner waits, directly or through others, for the current thread, or is it.
+    /// [`Deadlock`] if the owner waits, directly or through others, for the current thread, or is it; with a time limit, too.
     pub fn lock_or_deadlock(&self) -> Result<GuardNoSend, Deadlock> {
         let me = Self::me();
         if !self.take_free(me) {
@@ -174,8 +174,9 @@ unsafe impl<S: LockScheduler> RawMutex for RawPiMutex<S> {
 
     /// # Panics
     ///
-    /// If it would wait for ever, because the owner waits for the current thread, or is it. See
-    /// [`lock_or_deadlock`](RawPiMutex::lock_or_deadlock).
+    /// If it would wait for ever, or until a time limit of somebody else's, because the owner waits for the current thread, or is it.
+    /// So threads that take locks in different orders do not go together with this function, whatever limits the others
+    /// set: they all use [`lock_or_deadlock`](RawPiMutex::lock_or_deadlock), or limits.
     #[inline]
     fn lock(&self) -> GuardNoSend {
         match self.lock_or_deadlock() {

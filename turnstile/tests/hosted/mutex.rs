@@ -131,6 +131,29 @@ fn a_deadlock_panics_or_is_returned() {
     });
 }
 
+/// A thread that waits with a limit would go away by itself; the table does not count on it.
+#[test]
+fn a_limit_of_somebody_else_does_not_spare_a_cycle() {
+    within(Duration::from_secs(30), || {
+        let both = Arc::new((Mutex::new(()), Mutex::new(())));
+        let there = both.clone();
+        let second = both.1.lock();
+        let (here, who) = std::sync::mpsc::channel();
+        let limited = std::thread::spawn(move || {
+            let _first = there.0.lock();
+            here.send(Hosted.current()).unwrap();
+            there.1.try_lock_for(Duration::from_secs(25)).is_some()
+        });
+        let limited_thread = who.recv().unwrap();
+        until(|| waits(limited_thread));
+        // SAFETY: it is not unlocked.
+        let deadlock = unsafe { both.0.raw() }.lock_or_deadlock().err().expect("a cycle");
+        assert_eq!(deadlock.length(), 2);
+        drop(second);
+        assert!(limited.join().unwrap(), "what was refused has disturbed the other wait");
+    });
+}
+
 /// A waiter that keeps losing to a thread that locks again at once is handed the mutex in the end.
 #[test]
 fn equals_do_not_starve() {

@@ -20,7 +20,8 @@ unsafe impl<S: ReaderScheduler> RawRwLock for RawPiRwLock<S> {
 
     /// # Panics
     ///
-    /// If it would wait for ever, because those inside, or a writer that waits, wait for the current thread.
+    /// If it would wait for ever, or until a time limit of somebody else's, because those inside, or a writer that waits, wait for
+    /// the current thread.
     #[inline]
     fn lock_shared(&self) -> Share {
         if let Some(share) = self.share_quickly() {
