@@ -72,6 +72,7 @@ impl Count {
         }
     }
 
+    #[inline]
     pub(crate) fn get(&self) -> u64 {
         // ORD: Relaxed: a number on its own.
         self.0.load(Relaxed)
