@@ -45,8 +45,12 @@ impl<'s, M: Machine> Gather<'s, M> {
     pub(crate) fn add(&mut self, va: VirtAddr, old: Entry) {
         if old.has(ACCESSED) {
             self.gathered += 1;
-            let page = VirtRange::page_of(va);
-            self.pages = self.pages.take().and_then(|mut list| list.add(page).then_some(list));
+            // In place: the list is a cache line long, and this is done for each page.
+            if let Some(list) = &mut self.pages
+                && !list.add(VirtRange::page_of(va))
+            {
+                self.pages = None;
+            }
         }
     }
 

@@ -47,6 +47,13 @@ pub struct PageRecord {
 
 const_assert_eq!(size_of::<PageRecord>(), 64);
 
+/// What a mapping knew of its page.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Knew {
+    pub(crate) modified: bool,
+    pub(crate) referenced: bool,
+}
+
 impl PageRecord {
     fn new(frame: Frame, pv_lock: u32) -> Self {
         Self {
@@ -89,6 +96,20 @@ impl PageRecord {
         }
     }
 
+    /// Takes up what a mapping knew that is about to leave the page's list; `last` if no other one is left, so that the
+    /// writeable mark goes (H-71). One atomic operation: whoever sees the mark gone sees the rest.
+    pub(crate) fn take_up(&self, knew: Knew, last: bool) {
+        let dirty = if knew.modified { IS_DIRTY } else { 0 };
+        let marks = dirty | if knew.referenced { REFERENCED } else { 0 };
+        let change = |flags: u32| (flags | marks) & if last { !WRITEABLE } else { !0 };
+        // ORD: Acquire, as in `flag`; looked at first, as in `set`.
+        let now = self.flags.load(Ordering::Acquire);
+        if change(now) != now {
+            // ORD: AcqRel pairs with `flag`; Acquire on failure, as above.
+            let _ = self.flags.fetch_update(Ordering::AcqRel, Ordering::Acquire, |flags| Some(change(flags)));
+        }
+    }
+
     fn reset(&self, bit: u32) -> bool {
         // ORD: AcqRel pairs with `set`: what was done before the flag was set is visible to who clears it.
         self.flags.fetch_and(!bit, Ordering::AcqRel) & bit != 0
@@ -116,10 +137,6 @@ impl PageRecord {
     #[must_use]
     pub fn is_referenced_flag(&self) -> bool {
         self.flag(REFERENCED)
-    }
-
-    pub(crate) fn set_referenced(&self) {
-        self.set(REFERENCED);
     }
 
     /// Takes the referenced mark away; returns whether it was there.
@@ -223,6 +240,13 @@ impl PageRecord {
     pub(crate) fn table_entries(&self) -> u32 {
         // ORD: Relaxed; protected by the pmap lock.
         self.table_entries.load(Ordering::Relaxed)
+    }
+
+    /// Counts a valid entry of the page-table page less; returns how many are left.
+    pub(crate) fn drop_table_entry(&self) -> u32 {
+        let left = self.table_entries().saturating_sub(1);
+        self.set_table_entries(left);
+        left
     }
 
     pub(crate) fn set_table_entries(&self, entries: u32) {

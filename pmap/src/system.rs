@@ -227,11 +227,6 @@ impl<M: Machine> System<M> {
         self.records.get(self.machine.memory(), frame)
     }
 
-    /// The record of the page at `frame` if its mappings are managed.
-    pub(crate) fn managed_page(&self, frame: Frame) -> Option<&PageRecord> {
-        self.page(frame).filter(|page| page.is_managed())
-    }
-
     pub(crate) fn pages(&self) -> &[PageRecord] {
         self.records.all()
     }
@@ -296,10 +291,13 @@ impl<M: Machine> System<M> {
 
     /// Adds to a counter of the current CPU.
     pub(crate) fn count(&self, which: impl FnOnce(&Counters) -> &AtomicU64, amount: u64) {
-        if let Some(cpu) = self.per_cpu().get(self.machine.current_cpu().index()) {
-            // ORD: Relaxed; counts order nothing.
-            which(&cpu.counters).fetch_add(amount, Ordering::Relaxed);
-        }
+        self.machine.without_preemption(|| {
+            if let Some(cpu) = self.per_cpu().get(self.machine.current_cpu().index()) {
+                let counter = which(&cpu.counters);
+                // ORD: Relaxed, both; only this CPU writes, and nothing comes in between on it. So no locked instruction.
+                counter.store(counter.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
+            }
+        });
     }
 
     /// What has happened so far.

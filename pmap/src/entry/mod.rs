@@ -24,6 +24,7 @@ pub use value::Entry;
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use crate::addr::Frame;
 use crate::machine::Machine;
 
 /// A word of a page table in use, on a machine.
@@ -33,6 +34,8 @@ use crate::machine::Machine;
 pub(crate) struct Slot<'s, M, F = X86> {
     machine: &'s M,
     word: &'s AtomicU64,
+    /// The table that the word is in.
+    table: Frame,
     format: PhantomData<F>,
 }
 
@@ -45,8 +48,13 @@ impl<M, F> Clone for Slot<'_, M, F> {
 impl<M, F> Copy for Slot<'_, M, F> {}
 
 impl<'s, M: Machine, F: Format> Slot<'s, M, F> {
-    pub(crate) fn new(machine: &'s M, word: &'s AtomicU64) -> Self {
-        Self { machine, word, format: PhantomData }
+    pub(crate) fn new(machine: &'s M, table: Frame, word: &'s AtomicU64) -> Self {
+        Self { machine, word, table, format: PhantomData }
+    }
+
+    /// The table that the word is in.
+    pub(crate) fn table(self) -> Frame {
+        self.table
     }
 
     /// The entry as it is now; hardware may add accessed and dirty bits at any time.

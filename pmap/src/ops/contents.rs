@@ -67,10 +67,7 @@ fn copy(from: (&Words, u64), to: (&Words, u64), size: u64) {
 
 impl<M: Machine> System<M> {
     fn contents(&self, frame: Frame) -> Result<&Words, FrameError> {
-        self.check_frame(frame)?;
-        if self.page(frame).is_none() {
-            return Err(FrameError::NotMemory);
-        }
+        self.check_frame(frame)?.ok_or(FrameError::NotMemory)?;
         self.machine().point();
         // SAFETY: the frame belongs to the machine's memory, so the direct map gives 4096 bytes, aligned to a
         // page, which are there as long as the machine; everybody who touches frames that may be mapped

@@ -6,7 +6,7 @@ use crate::machine::Machine;
 use crate::mutation::Mutation;
 use crate::pmap::Pmap;
 use crate::pv::PvHold;
-use crate::table::LeafTables;
+use crate::table::{LeafCursor, LeafTables};
 
 /// The bits of an entry that a copy has, too.
 const COPIED: Bits = PRESENT.union(WRITABLE).union(USER).union(NO_EXECUTE);
@@ -33,6 +33,7 @@ impl<M: Machine> Pmap<'_, M> {
             state = to.lock();
         }
         let mut pv = system.pv_locks().slot();
+        let mut place = LeafCursor::default();
         let mut made = 0;
         'tables: for (table, part) in LeafTables::new(system, from.root(), range) {
             for va in part.iter() {
@@ -43,7 +44,8 @@ impl<M: Machine> Pmap<'_, M> {
                 // By name, so that no other software bit comes along (H-59).
                 let as_is = system.mutation().is(Mutation::CopyAsIs);
                 let new = if as_is { entry } else { entry.only(COPIED) };
-                match system.add_unaccessed(to, &mut state, &mut pv, va, new) {
+                let page = system.page(entry.frame());
+                match system.add_unaccessed(to, &mut state, &mut pv, &mut place, va, new, page) {
                     Ok(entered) => made += u64::from(entered),
                     Err(_) => break 'tables,
                 }

@@ -11,6 +11,7 @@ use crate::pv::{NoEntry, PvPtr, PvSlot};
 use crate::record::PageRecord;
 use crate::shootdown::Invalidation;
 use crate::system::System;
+use crate::table::LeafCursor;
 
 impl<M: Machine> Pmap<'_, M> {
     /// Maps the page at `va` to `frame` with the rights `prot`, now: whatever was mapped there before is
@@ -44,8 +45,7 @@ impl<M: Machine> Pmap<'_, M> {
             return Err(EnterError::AccessNotPermitted);
         }
         let system = self.system();
-        system.check_frame(frame)?;
-        let page = system.managed_page(frame);
+        let page = system.check_frame(frame)?.filter(|page| page.is_managed());
         let mut new = Entry::leaf(frame, prot).with(USER | ACCESSED);
         if access == Access::Write || (page.is_none() && prot.contains(Protection::WRITE)) {
             new = new.with(DIRTY);
@@ -87,10 +87,13 @@ impl<M: Machine> Pmap<'_, M> {
         let (system, core) = (self.system(), self.core());
         let mut state = core.lock();
         let mut pv = system.pv_locks().slot();
+        let mut place = LeafCursor::default();
+        let new = |frame| Entry::leaf(frame, prot & !Protection::WRITE).with(USER);
         let mut made = 0;
         for va in range.iter() {
-            let Some(frame) = frame_at(va).filter(|f| system.check_frame(*f).is_ok()) else { continue };
-            match system.enter_speculative(core, &mut state, &mut pv, va, frame, prot) {
+            let Some(frame) = frame_at(va) else { continue };
+            let Ok(page) = system.check_frame(frame) else { continue };
+            match system.add_unaccessed(core, &mut state, &mut pv, &mut place, va, new(frame), page) {
                 Ok(entered) => made += u64::from(entered),
                 Err(Shortage) => break,
             }
@@ -103,8 +106,8 @@ impl<M: Machine> Pmap<'_, M> {
 
 impl<M: Machine> System<M> {
     /// Whether `frame` may be mapped: it fits an entry, is not one of those that the pmap itself lives in, and has
-    /// not been retired.
-    pub(super) fn check_frame(&self, frame: Frame) -> Result<(), FrameError> {
+    /// not been retired. Returns its record, if it has one.
+    pub(super) fn check_frame(&self, frame: Frame) -> Result<Option<&PageRecord>, FrameError> {
         if frame.addr().0 & !FRAME_MASK != 0 || frame.addr().frame() != frame {
             return Err(FrameError::TooLarge);
         }
@@ -113,7 +116,7 @@ impl<M: Machine> System<M> {
             Some(page) if page.is_retired() && !self.mutation().is(Mutation::UseRetired) => {
                 Err(FrameError::Retired)
             }
-            _ => Ok(()),
+            page => Ok(page),
         }
     }
 
@@ -267,38 +270,30 @@ impl<M: Machine> System<M> {
         slot.create(new);
     }
 
-    /// One speculative mapping; `Ok(false)` if something is mapped there.
-    pub(super) fn enter_speculative(
-        &self,
-        core: &Core<M>,
-        state: &mut State,
-        pv: &mut PvSlot<'_, M>,
-        va: VirtAddr,
-        frame: Frame,
-        prot: Protection,
-    ) -> Result<bool, Shortage> {
-        let entry = Entry::leaf(frame, prot & !Protection::WRITE).with(USER);
-        self.add_unaccessed(core, state, pv, va, entry)
-    }
-
-    /// Puts `new`, neither accessed nor dirty nor wired, where nothing is mapped; `Ok(false)` if something is.
+    /// Puts `new`, neither accessed nor dirty nor wired, where nothing is mapped; `Ok(false)` if something is. `page` is
+    /// the record of its frame. `place` is carried from one mapping to the next, while the pmap lock is held and
+    /// nothing is removed.
+    #[expect(clippy::too_many_arguments, reason = "what a loop over pages has at hand")]
     pub(super) fn add_unaccessed(
         &self,
         core: &Core<M>,
         state: &mut State,
         pv: &mut PvSlot<'_, M>,
+        place: &mut LeafCursor,
         va: VirtAddr,
         new: Entry,
+        page: Option<&PageRecord>,
     ) -> Result<bool, Shortage> {
-        if self.leaf_slot(core.root(), va).is_some_and(|slot| slot.load().is_present()) {
+        let there = place.table(self, core, va);
+        if there.is_some_and(|table| self.slot(table, va.index(1)).load().is_present()) {
             return Ok(false);
         }
-        let page = self.managed_page(new.frame());
+        let page = page.filter(|page| page.is_managed());
         let (entry, new) = match page {
             Some(_) => (Some(self.take_pv_quick(core, state)?), new.with(MANAGED)),
             None => (None, new.without(MANAGED)),
         };
-        let table = match self.ensure_leaf_table(core, va) {
+        let table = match there.map_or_else(|| self.ensure_leaf_table(core, va), Ok) {
             Ok(table) => table,
             Err(shortage) => {
                 if let Some(entry) = entry {

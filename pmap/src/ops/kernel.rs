@@ -77,7 +77,7 @@ impl<M: Machine> System<M> {
     /// mapped then.
     pub fn qenter(&self, va: VirtAddr, frames: &[Frame]) -> Result<(), KernelMapError> {
         let range = self.kernel_range(va, frames.len())?;
-        frames.iter().try_for_each(|frame| self.check_frame(*frame))?;
+        frames.iter().try_for_each(|frame| self.check_frame(*frame).map(|_| ()))?;
         let mut stale = false;
         for (va, frame) in range.iter().zip(frames) {
             let slot = self.kernel_slot(va)?;

@@ -7,7 +7,7 @@ use crate::machine::Machine;
 use crate::mutation::Mutation;
 use crate::pmap::{Core, State};
 use crate::pv::{PvPtr, PvSlot};
-use crate::record::PageRecord;
+use crate::record::{Knew, PageRecord};
 use crate::system::System;
 
 /// A mapping that is to go.
@@ -36,25 +36,35 @@ impl<M: Machine> System<M> {
         state: &mut State,
         old: Entry,
     ) -> Option<&PageRecord> {
+        self.count_removed(core, state, old);
+        self.transfer_bits(old)
+    }
+
+    /// Accounts for a leaf entry that is gone.
+    fn count_removed(&self, core: &Core<M>, state: &mut State, old: Entry) {
         core.add_resident(-1);
         if old.has(WIRED) {
             state.wired -= 1;
         }
-        self.transfer_bits(old)
+    }
+
+    /// The managed page of an entry.
+    fn page_of(&self, entry: Entry) -> Option<&PageRecord> {
+        if entry.has(MANAGED) { self.page(entry.frame()) } else { None }
+    }
+
+    /// What an entry that is gone knew of its page.
+    fn knew(&self, old: Entry) -> Knew {
+        Knew {
+            modified: old.is_modified() && !self.mutation().is(Mutation::ForgetDirty),
+            referenced: old.has(ACCESSED) && !self.mutation().is(Mutation::ForgetReferenced),
+        }
     }
 
     /// Moves the accessed and dirty bits of an entry that is gone to its page, if that is managed.
     pub(crate) fn transfer_bits(&self, old: Entry) -> Option<&PageRecord> {
-        if !old.has(MANAGED) {
-            return None;
-        }
-        let page = self.page(old.frame())?;
-        if old.is_modified() && !self.mutation().is(Mutation::ForgetDirty) {
-            page.set_dirty();
-        }
-        if old.has(ACCESSED) && !self.mutation().is(Mutation::ForgetReferenced) {
-            page.set_referenced();
-        }
+        let page = self.page_of(old)?;
+        page.take_up(self.knew(old), false);
         Some(page)
     }
 
@@ -91,8 +101,9 @@ impl<M: Machine> System<M> {
         let va = mapping.va();
         let old = slot.take();
         gather.add(va, old);
+        self.count_removed(core, state, old);
         let mut entry = None;
-        if let Some(page) = self.account_removed(core, state, old) {
+        if let Some(page) = self.page_of(old) {
             pv.change_to(page);
             // First the mark: who sees the page without its writeable mark, which goes with the last PV entry,
             // sees the generation to wait for.
@@ -107,9 +118,9 @@ impl<M: Machine> System<M> {
             };
             debug_assert!(entry.is_some(), "a managed mapping has a PV entry");
             if let Some(entry) = entry {
-                pv.unlink(page, entry);
+                pv.unlink_knowing(page, entry, self.knew(old));
             }
         }
-        (entry, self.drop_table_entry(core, va, gather))
+        (entry, self.drop_table_entry(core, va, slot, gather))
     }
 }

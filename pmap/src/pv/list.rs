@@ -22,6 +22,11 @@ impl PageRecord {
         link(&self.pv_first)
     }
 
+    /// Whether `entry`, which is on the list, is alone there.
+    pub(crate) fn is_only_pv(&self, entry: PvPtr) -> bool {
+        self.first_pv() == Some(entry) && link(&entry.next).is_none()
+    }
+
     /// The PV entries, oldest first.
     pub(crate) fn pv_entries(&self) -> impl Iterator<Item = PvPtr> + use<> {
         let mut at = self.first_pv();

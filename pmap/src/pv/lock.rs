@@ -17,7 +17,7 @@ use lock_api::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use super::PvPtr;
 use crate::addr::{Frame, FrameRange, VirtAddr};
 use crate::machine::Machine;
-use crate::record::PageRecord;
+use crate::record::{Knew, PageRecord};
 
 /// Locks if runs are hashed.
 const HASHED: usize = 64;
@@ -240,12 +240,15 @@ impl<M: Machine> PvSlot<'_, M> {
 
     /// Takes `entry` off the page's list, and the page's writeable mark with the last mapping (H-71).
     pub(crate) fn unlink(&mut self, page: &PageRecord, entry: PvPtr) {
+        self.unlink_knowing(page, entry, Knew::default());
+    }
+
+    /// As [`unlink`](Self::unlink); before that the page takes up what the mapping knew (INV-E-1).
+    pub(crate) fn unlink_knowing(&mut self, page: &PageRecord, entry: PvPtr, knew: Knew) {
         self.assert_holds(page);
         debug_assert!(page.pv_entries().any(|e| e == entry), "the entry is on the page's list");
+        page.take_up(knew, page.is_only_pv(entry));
         page.unlink_pv(entry);
-        if page.first_pv().is_none() {
-            page.clear_writeable();
-        }
     }
 
     /// Moves `entry` to the end of the page's list.

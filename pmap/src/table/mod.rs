@@ -10,7 +10,7 @@ mod span;
 use core::sync::atomic::AtomicU64;
 
 use fresh::FreshTables;
-pub(crate) use span::{LeafTables, user_part};
+pub(crate) use span::{LeafCursor, LeafTables, user_part};
 
 use crate::addr::{Frame, VirtAddr};
 use crate::entry::{Entry, Slot};
@@ -30,7 +30,7 @@ impl<M: Machine> System<M> {
         let words = self.machine().direct_map(table).cast::<AtomicU64>();
         // SAFETY: the direct map is valid for the frame's 4096 bytes and page aligned; the index is below
         // 512. Everybody, hardware included, accesses the words of a table atomically.
-        Slot::new(self.machine(), unsafe { words.add(index & 511).as_ref() })
+        Slot::new(self.machine(), table, unsafe { words.add(index & 511).as_ref() })
     }
 
     /// The leaf table that covers `va`, if there is one.
@@ -117,9 +117,25 @@ impl<M: Machine> System<M> {
         }
     }
 
-    /// Counts a valid entry less in the leaf table that covers `va`. Tables that become empty are unlinked
+    /// Counts a valid entry less in the leaf table of `slot`, the entry for `va`. Tables that become empty are unlinked
     /// and put into `gather`. Returns whether the leaf table was. Only for user addresses.
-    pub(crate) fn drop_table_entry(&self, core: &Core<M>, va: VirtAddr, gather: &mut Gather<'_, M>) -> bool {
+    pub(crate) fn drop_table_entry(
+        &self,
+        core: &Core<M>,
+        va: VirtAddr,
+        slot: Slot<'_, M>,
+        gather: &mut Gather<'_, M>,
+    ) -> bool {
+        if self.page(slot.table()).is_none_or(|record| record.drop_table_entry() != 0) {
+            return false;
+        }
+        self.unlink_empty_tables(core, va, gather);
+        true
+    }
+
+    /// Unlinks the leaf table that covers `va`, whose last entry is gone, and those above it that are left empty.
+    #[cold]
+    fn unlink_empty_tables(&self, core: &Core<M>, va: VirtAddr, gather: &mut Gather<'_, M>) {
         // The path down to the leaf: path[level - 1] is the table of that level.
         let mut path = [core.root(); ROOT_LEVEL as usize];
         for level in (2..=ROOT_LEVEL as usize).rev() {
@@ -127,17 +143,13 @@ impl<M: Machine> System<M> {
         }
         for level in 1..ROOT_LEVEL as usize {
             let table = path[level - 1];
-            let Some(record) = self.page(table) else { return level > 1 };
-            let left = record.table_entries().saturating_sub(1);
-            record.set_table_entries(left);
-            if left != 0 {
-                return level > 1;
+            if level > 1 && self.page(table).is_none_or(|record| record.drop_table_entry() != 0) {
+                break;
             }
             // Nobody asks about bits of an entry that names a table.
             let _ = self.slot(path[level], va.index(level as u32 + 1)).take();
             core.add_resident(-1);
             gather.add_table(table, va);
         }
-        true
     }
 }

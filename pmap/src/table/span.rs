@@ -1,8 +1,9 @@
 //! Walking a range, leaf table by leaf table.
 
 use super::ROOT_LEVEL;
-use crate::addr::{Frame, PAGE_SHIFT, VirtAddr, VirtRange};
+use crate::addr::{Frame, PAGE_SHIFT, SUPERPAGE_SIZE, VirtAddr, VirtRange};
 use crate::machine::Machine;
+use crate::pmap::Core;
 use crate::system::System;
 
 /// The leaf tables that exist for a range, each with the part of the range that it covers. Absent upper
@@ -55,5 +56,29 @@ impl<M: Machine> Iterator for LeafTables<'_, M> {
             return VirtRange::new(start, self.at).map(|part| (table, part));
         }
         None
+    }
+}
+
+/// The leaf table that a walk over ascending addresses was in last, so that not every page needs a walk from the root.
+#[derive(Default)]
+pub(crate) struct LeafCursor {
+    last: Option<(u64, Frame)>,
+}
+
+impl LeafCursor {
+    /// The leaf table that covers `va`, if there is one. Good while the pmap lock is held and no table goes.
+    pub(crate) fn table<M: Machine>(
+        &mut self,
+        system: &System<M>,
+        core: &Core<M>,
+        va: VirtAddr,
+    ) -> Option<Frame> {
+        let region = va.0 >> SUPERPAGE_SIZE.trailing_zeros();
+        if let Some((_, table)) = self.last.filter(|(last, _)| *last == region) {
+            return Some(table);
+        }
+        let table = system.leaf_table(core.root(), va)?;
+        self.last = Some((region, table));
+        Some(table)
     }
 }
