@@ -45,6 +45,7 @@ impl VirtAddr {
     }
 
     /// Index into the table of `level` (1 = leaf page table … 4 = PML4), Intel SDM vol. 3, table 4-14 ff.
+    #[inline]
     #[must_use]
     pub const fn index(self, level: u32) -> usize {
         ((self.0 >> (PAGE_SHIFT + 9 * (level - 1))) & 511) as usize
@@ -156,6 +157,7 @@ pub struct VirtRange {
 impl VirtRange {
     /// The range from `start` up to, not including, `end`; `None` unless both are page aligned and
     /// `start <= end`.
+    #[inline]
     #[must_use]
     pub const fn new(start: VirtAddr, end: VirtAddr) -> Option<Self> {
         if start.is_page_aligned() && end.is_page_aligned() && start.0 <= end.0 {
@@ -167,6 +169,7 @@ impl VirtRange {
 
     /// The single page that contains `va`. The last page of the address space is not representable
     /// as a half-open range and is cut to an empty one; nothing is ever mapped there.
+    #[inline]
     #[must_use]
     pub const fn page_of(va: VirtAddr) -> Self {
         let start = va.page();
@@ -219,6 +222,7 @@ impl VirtRange {
     }
 
     /// The pages' addresses, in order.
+    #[inline]
     pub fn iter(self) -> impl Iterator<Item = VirtAddr> {
         (0..self.pages()).map(move |i| VirtAddr(self.start.0 + (i << PAGE_SHIFT)))
     }

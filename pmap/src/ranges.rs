@@ -40,6 +40,7 @@ impl RangeList {
     }
 
     /// Adds a range; false, and nothing has changed, if there is no place for it.
+    #[inline]
     pub(crate) fn add(&mut self, range: VirtRange) -> bool {
         let (start, pages) = (range.start().0, range.pages());
         if pages == 0 {
@@ -86,6 +87,7 @@ impl RangeList {
     }
 }
 
+#[inline]
 fn decode(word: u64) -> (u64, u64) {
     (word & !MAX_PAGES, word & MAX_PAGES)
 }

@@ -71,6 +71,7 @@ impl PageRecord {
     }
 
     /// The page's frame.
+    #[inline]
     #[must_use]
     pub fn frame(&self) -> Frame {
         // ORD: Relaxed; never changes after construction.
@@ -78,16 +79,19 @@ impl PageRecord {
     }
 
     /// Number of the lock of the page's PV list.
+    #[inline]
     pub(crate) fn pv_lock(&self) -> u32 {
         // ORD: Relaxed; never changes after construction.
         self.pv_lock.load(Ordering::Relaxed)
     }
 
+    #[inline]
     fn flag(&self, bit: u32) -> bool {
         // ORD: Acquire pairs with `set`'s Release: who sees a page dirty sees why.
         self.flags.load(Ordering::Acquire) & bit != 0
     }
 
+    #[inline]
     fn set(&self, bit: u32) {
         // Looked at first, so that the usual "already set" does not take the line from other CPUs.
         if !self.flag(bit) {
@@ -98,6 +102,7 @@ impl PageRecord {
 
     /// Takes up what a mapping knew that is about to leave the page's list; `last` if no other one is left, so that the
     /// writeable mark goes (H-71). One atomic operation: whoever sees the mark gone sees the rest.
+    #[inline]
     pub(crate) fn take_up(&self, knew: Knew, last: bool) {
         let dirty = if knew.modified { IS_DIRTY } else { 0 };
         let marks = dirty | if knew.referenced { REFERENCED } else { 0 };
@@ -118,12 +123,14 @@ impl PageRecord {
     /// Whether the page is marked dirty. Set by the pmap whenever a dirty bit leaves a page table;
     /// mappings that still exist are asked with [`System::is_modified`](crate::System::is_modified). Ask those
     /// first: bits move from there to here.
+    #[inline]
     #[must_use]
     pub fn is_dirty(&self) -> bool {
         self.flag(IS_DIRTY)
     }
 
     /// Marks the page dirty.
+    #[inline]
     pub fn set_dirty(&self) {
         self.set(IS_DIRTY);
     }
@@ -146,15 +153,18 @@ impl PageRecord {
 
     /// Whether a managed mapping of the page may be writable. Set before the first such mapping exists;
     /// cleared when the last mapping goes or `remove_write` is through (H-71).
+    #[inline]
     #[must_use]
     pub fn is_writeable(&self) -> bool {
         self.flag(WRITEABLE)
     }
 
+    #[inline]
     pub(crate) fn set_writeable(&self) {
         self.set(WRITEABLE);
     }
 
+    #[inline]
     pub(crate) fn clear_writeable(&self) {
         if self.flag(WRITEABLE) {
             self.reset(WRITEABLE);
@@ -162,12 +172,14 @@ impl PageRecord {
     }
 
     /// Whether mappings of the page get PV entries.
+    #[inline]
     #[must_use]
     pub fn is_managed(&self) -> bool {
         !self.flag(UNMANAGED)
     }
 
     /// Whether the frame holds structures of the pmap itself.
+    #[inline]
     pub(crate) fn is_internal(&self) -> bool {
         self.flag(INTERNAL)
     }
@@ -189,6 +201,7 @@ impl PageRecord {
     }
 
     /// Whether the frame must never be used, see [`System::retire`](crate::System::retire).
+    #[inline]
     #[must_use]
     pub fn is_retired(&self) -> bool {
         self.flag(RETIRED)
@@ -237,18 +250,21 @@ impl PageRecord {
             .is_ok()
     }
 
+    #[inline]
     pub(crate) fn table_entries(&self) -> u32 {
         // ORD: Relaxed; protected by the pmap lock.
         self.table_entries.load(Ordering::Relaxed)
     }
 
     /// Counts a valid entry of the page-table page less; returns how many are left.
+    #[inline]
     pub(crate) fn drop_table_entry(&self) -> u32 {
         let left = self.table_entries().saturating_sub(1);
         self.set_table_entries(left);
         left
     }
 
+    #[inline]
     pub(crate) fn set_table_entries(&self, entries: u32) {
         // ORD: Relaxed; protected by the pmap lock.
         self.table_entries.store(entries, Ordering::Relaxed);
@@ -332,12 +348,14 @@ impl Records {
         Self { first: storage, count }
     }
 
+    #[inline]
     pub(crate) fn all(&self) -> &[PageRecord] {
         // SAFETY: `lay_out` initialised `count` records, which live as long as self and are only shared.
         unsafe { core::slice::from_raw_parts(self.first.as_ptr(), self.count) }
     }
 
     /// The record of `frame`; `None` outside `memory`, which must be what `lay_out` was given.
+    #[inline]
     pub(crate) fn get(&self, memory: &[FrameRange], frame: Frame) -> Option<&PageRecord> {
         let mut base = 0;
         for range in memory {

@@ -52,6 +52,7 @@ impl ChunkHeader {
     }
 
     /// The pmap that owns the chunk, as given to `set_up`; null for a marker.
+    #[inline]
     pub(crate) fn owner(&self) -> *const () {
         // ORD: Relaxed; constant while the chunk is in use.
         self.owner.load(Ordering::Relaxed)
@@ -70,6 +71,7 @@ const_assert_eq!(size_of::<ChunkHeader>(), 64);
 const_assert_eq!(size_of::<PvEntry>(), 24);
 const_assert_eq!(ENTRIES_PER_CHUNK, 168);
 
+#[inline]
 const fn all_free(word: usize) -> u64 {
     let bits = ENTRIES_PER_CHUNK - word * 64;
     if bits >= 64 { u64::MAX } else { (1 << bits) - 1 }
@@ -111,26 +113,31 @@ impl Deref for PvPtr {
 }
 
 impl PvPtr {
+    #[inline]
     pub(super) fn from_raw(entry: *mut PvEntry) -> Option<Self> {
         NonNull::new(entry).map(Self)
     }
 
+    #[inline]
     pub(super) fn as_ptr(self) -> *mut PvEntry {
         self.0.as_ptr()
     }
 
     /// The mapping's address.
+    #[inline]
     pub(crate) fn va(self) -> VirtAddr {
         // ORD: Relaxed; written before the entry was put on the list, which a lock protects.
         VirtAddr(self.va.load(Ordering::Relaxed))
     }
 
+    #[inline]
     pub(crate) fn set_va(self, va: VirtAddr) {
         // ORD: Relaxed; as above.
         self.va.store(va.0, Ordering::Relaxed);
     }
 
     /// The chunk that the entry lies in.
+    #[inline]
     pub(crate) fn chunk(self) -> ChunkPtr {
         let chunk = self.0.as_ptr().map_addr(|a| a & !(PAGE_SIZE as usize - 1)).cast::<Chunk>();
         // SAFETY: an entry lies inside its page-aligned chunk, so the rounded address is that of the
@@ -138,6 +145,7 @@ impl PvPtr {
         ChunkPtr(unsafe { NonNull::new_unchecked(chunk) })
     }
 
+    #[inline]
     fn index(self) -> usize {
         let offset = self.0.as_ptr().addr() & (PAGE_SIZE as usize - 1);
         (offset - core::mem::offset_of!(Chunk, entries)) / size_of::<PvEntry>()
@@ -176,6 +184,7 @@ impl ChunkPtr {
         self.0.cast()
     }
 
+    #[inline]
     fn word(self, i: usize) -> u64 {
         // ORD: Relaxed; protected by the owner's pmap lock.
         self.free[i].load(Ordering::Relaxed)
@@ -186,11 +195,13 @@ impl ChunkPtr {
         (0..WORDS).map(|i| self.word(i).count_ones() as usize).sum()
     }
 
+    #[inline]
     fn is_full(self) -> bool {
         (0..WORDS).all(|i| self.word(i) == 0)
     }
 
     /// Whether no entry is in use.
+    #[inline]
     pub(crate) fn is_unused(self) -> bool {
         (0..WORDS).all(|i| self.word(i) == all_free(i))
     }
@@ -205,6 +216,7 @@ impl ChunkPtr {
             .map(move |i| self.entry(i))
     }
 
+    #[inline]
     fn entry(self, index: usize) -> PvPtr {
         debug_assert!(index < ENTRIES_PER_CHUNK);
         // SAFETY: index is below the length, so the place lies inside the chunk's page. The pointer is
@@ -212,6 +224,7 @@ impl ChunkPtr {
         PvPtr(unsafe { NonNull::new_unchecked(&raw mut (*self.0.as_ptr()).entries[index]) })
     }
 
+    #[inline]
     fn take_entry(self) -> Option<PvPtr> {
         let word = (0..WORDS).find(|&i| self.word(i) != 0)?;
         let bits = self.word(word);
@@ -220,6 +233,7 @@ impl ChunkPtr {
         Some(self.entry(word * 64 + bits.trailing_zeros() as usize))
     }
 
+    #[inline]
     fn put_entry(self, entry: PvPtr) {
         let index = entry.index();
         let (word, bit) = (index / 64, 1 << (index % 64));
@@ -239,6 +253,7 @@ pub(crate) struct ChunkList {
 
 impl ChunkList {
     /// A free entry of some chunk, now in use; `None` if all chunks are full.
+    #[inline]
     pub(crate) fn take(&mut self) -> Option<PvPtr> {
         let chunk = self.first?;
         let entry = chunk.take_entry()?;
@@ -251,6 +266,7 @@ impl ChunkList {
 
     /// Frees `entry`. Returns its chunk if that is unused now; it is off the list then and its page must
     /// be given back.
+    #[inline]
     #[must_use = "an unused chunk's page must be given back"]
     pub(crate) fn put(&mut self, entry: PvPtr) -> Option<ChunkPtr> {
         let chunk = entry.chunk();
@@ -267,6 +283,7 @@ impl ChunkList {
     }
 
     /// Adds a chunk with free entries.
+    #[inline]
     pub(crate) fn push_front(&mut self, chunk: ChunkPtr) {
         // ORD: Relaxed, here and below; the links are protected by the pmap lock.
         chunk.prev.store(null_mut(), Ordering::Relaxed);
@@ -288,6 +305,7 @@ impl ChunkList {
         self.last = Some(chunk);
     }
 
+    #[inline]
     fn unlink(&mut self, chunk: ChunkPtr) {
         let (next, prev) = (link(&chunk.next), link(&chunk.prev));
         match prev {
