@@ -77,6 +77,9 @@ struct Common {
     /// How the pmap manages cached translations: no-pcid, pcid, invpcid, invlpgb [default: the best that the processor has].
     #[arg(long, value_name = "NAME")]
     tlb: Option<TlbMethod>,
+    /// Memory domains (NUMA nodes), no more than CPUs.
+    #[arg(long, default_value_t = 1)]
+    domains: usize,
     /// How pages share the locks of their lists of mappings.
     #[arg(long, value_enum, default_value = "hashed")]
     pv_locks: PvLocks,
@@ -224,6 +227,7 @@ impl Common {
             frames: 0,
             di: self.di.implementation(),
             cpu_model: self.cpu_model,
+            domains: self.domains,
             verify,
             seed: self.seed,
             deterministic: self.deterministic,

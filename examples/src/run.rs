@@ -26,6 +26,8 @@ pub struct Choices {
     pub di: Option<Implementation>,
     /// Processor that the CPUs are like.
     pub cpu_model: CpuModel,
+    /// Memory domains.
+    pub domains: usize,
     /// How much is compared.
     pub verify: Verify,
     /// Start of all random decisions.
@@ -86,6 +88,7 @@ impl Run {
         let machine = SimMachine::new(Config {
             cpus: choices.cpus,
             cpu_model: choices.cpu_model,
+            domains: choices.domains,
             frames: choices.frames,
             seed: choices.seed,
             mode: if choices.deterministic { Mode::Deterministic } else { Mode::Parallel },

@@ -123,6 +123,9 @@ fn command(choices: &Choices, steps: u64) -> String {
     if choices.deterministic {
         command += " --deterministic";
     }
+    if choices.domains != 1 {
+        command += &format!(" --domains {}", choices.domains);
+    }
     if choices.cpu_model != CpuModel::default() {
         command += &format!(" --cpu-model {}", choices.cpu_model);
     }

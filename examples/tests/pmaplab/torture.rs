@@ -56,6 +56,7 @@ fn nothing_is_found_where_mappings_are_reclaimed() {
     for args in [
         &["--seconds", "2", "--cpus", "4", "--seed", "21", "--pv-chunks", "3"][..],
         &["--seconds", "2", "--cpus", "4", "--seed", "22", "--pv-chunks", "2", "--pv-locks", "per-run"],
+        &["--seconds", "2", "--cpus", "4", "--seed", "24", "--pv-chunks", "4", "--domains", "2"],
         &["--steps", "400", "--cpus", "3", "--seed", "23", "--deterministic", "--pv-chunks", "2"],
     ] {
         let out = torture(args);

@@ -403,6 +403,63 @@ pub(super) mod tests {
         assert!(list.is_empty());
     }
 
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig { cases: 48, ..Default::default() })]
+
+        /// Random requests and returns against plain sets: no entry is handed out twice, none is lost, chunks with room come
+        /// first, and a chunk goes exactly when its last entry does.
+        #[test]
+        fn the_list_agrees_with_plain_sets(
+            steps in proptest::collection::vec(proptest::prelude::any::<u16>(), 1..200),
+        ) {
+            let mut list = ChunkList::default();
+            let mut used: Vec<PvPtr> = Vec::new();
+            let (mut made, mut gone) = (0, 0);
+            for step in steps {
+                match step % 8 {
+                    // In bursts, so that chunks become full and empty.
+                    0..5 => for _ in 0..=step / 1024 {
+                        let entry = match list.take() {
+                            Some(entry) => entry,
+                            None => {
+                                made += 1;
+                                list.push_front(chunk(made));
+                                list.take().unwrap()
+                            }
+                        };
+                        assert!(!used.contains(&entry));
+                        used.push(entry);
+                    },
+                    5..7 => for _ in 0..=step / 1024 {
+                        if used.is_empty() {
+                            break;
+                        }
+                        let entry = used.swap_remove(usize::from(step) % used.len());
+                        let rest = used.iter().any(|e| e.chunk() == entry.chunk());
+                        assert_eq!(list.put(entry).is_some(), !rest);
+                        gone += usize::from(!rest);
+                    },
+                    _ => {
+                        made += 1;
+                        list.push_front(chunk(made));
+                    }
+                }
+                let free: Vec<usize> = list.iter().map(|c| c.free_entries()).collect();
+                assert!(free.iter().skip_while(|n| **n > 0).all(|n| *n == 0), "{free:?}");
+                let total: usize = free.iter().sum();
+                assert_eq!(list.free_entries(usize::MAX), total);
+                assert!(list.free_entries(5) >= total.min(5));
+                assert_eq!((free.len(), total + used.len()), (made - gone, (made - gone) * ENTRIES_PER_CHUNK));
+            }
+            while let Some(unused) = list.take_unused() {
+                assert!(used.iter().all(|e| e.chunk() != unused));
+                gone += 1;
+            }
+            let left: std::collections::BTreeSet<_> = used.iter().map(|e| e.chunk().owner().addr()).collect();
+            assert_eq!(left.len(), made - gone);
+        }
+    }
+
     #[test]
     fn chunks_with_room_stay_in_front() {
         let mut list = ChunkList::default();
