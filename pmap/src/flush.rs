@@ -85,7 +85,7 @@ impl<'s, M: Machine> Gather<'s, M> {
         let gathered = core::mem::take(&mut self.gathered);
         if pages.is_none_or(|list| !list.is_empty()) && !self.system.mutation().is(Mutation::NoFlush) {
             let what = Invalidation::of_list(pages, self.core.is_kernel());
-            let interrupted = self.system.invalidate(self.core, what);
+            let interrupted = self.system.invalidate_for(self.core, what, self.has_tables());
             let saved = interrupted * gathered.saturating_sub(1);
             self.system.count(|c| &c.ipis_saved_batching, saved);
         }
@@ -170,14 +170,21 @@ impl<M: Machine> System<M> {
     /// Has `what` of the address space invalidated wherever it is active, the current CPU included, and
     /// waits until it is done. The pmap lock is held. Returns the number of CPUs that were interrupted.
     pub(crate) fn invalidate(&self, core: &Core<M>, what: Invalidation) -> u64 {
-        let machine = self.machine();
-        if self.mutation().is(Mutation::Unpinned) {
-            return self.invalidate_here(core, what, &Pinned::already(machine));
-        }
-        Pinned::run(machine, |here| self.invalidate_here(core, what, here))
+        self.invalidate_for(core, what, false)
     }
 
-    fn invalidate_here(&self, core: &Core<M>, what: Invalidation, here: &Pinned) -> u64 {
+    /// As [`invalidate`](Self::invalidate). With `tables` page-table pages are to be freed afterwards.
+    fn invalidate_for(&self, core: &Core<M>, what: Invalidation, tables: bool) -> u64 {
+        let machine = self.machine();
+        let early =
+            machine.may_acknowledge_early() && (!tables || self.mutation().is(Mutation::EarlyWithTables));
+        if self.mutation().is(Mutation::Unpinned) {
+            return self.invalidate_here(core, what, early, &Pinned::already(machine));
+        }
+        Pinned::run(machine, |here| self.invalidate_here(core, what, early, here))
+    }
+
+    fn invalidate_here(&self, core: &Core<M>, what: Invalidation, early: bool, here: &Pinned) -> u64 {
         let machine = self.machine();
         let shootdowns = machine.shootdowns();
         if core.is_kernel()
@@ -221,7 +228,7 @@ impl<M: Machine> System<M> {
             self.count(|c| &c.shootdown_ipis, sent);
             self.mutation().forget_shootdown(&mut targets);
         }
-        shootdowns.invalidate(machine, here, scope, what, &targets, local);
+        shootdowns.invalidate(machine, here, scope, what, &targets, local, early);
         sent
     }
 

@@ -185,6 +185,16 @@ pub unsafe trait Machine: Sized + Sync {
     /// [`Shootdowns::serve`]. Returns without waiting.
     fn send_shootdown(&self, targets: &CpuSet);
 
+    /// Whether a CPU may acknowledge a request before it has invalidated what it names, so that the initiator goes on sooner (H-23).
+    ///
+    /// Only if nothing that can run on the CPU from the beginning of its shootdown handler to the end (the handler, interrupts and
+    /// NMIs within) touches user addresses: the old translation is still there. Even then it is done only for
+    /// user translations, and never if page-table pages are to be freed, in which the processor may walk at any time.
+    #[inline(always)]
+    fn may_acknowledge_early(&self) -> bool {
+        false
+    }
+
     /// Called over and over by a CPU that waits for another one. Must let pending shootdowns be
     /// served, and may pause, yield or park until [`wake`](Self::wake) or an interrupt.
     fn relax(&self);

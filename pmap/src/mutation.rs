@@ -107,8 +107,10 @@ mutations! {
     TrustInvlpg = "trust-invlpg",
     /// Who waits with interrupts disabled, for a lock or for acknowledgements, serves no requests (H-22).
     DeafWaiter = "deaf-waiter",
-    /// A request is acknowledged before it is done (H-23).
+    /// Every request is acknowledged before it is done, permitted or not (H-23).
     AcknowledgeFirst = "acknowledge-first",
+    /// Acknowledgements may be early although page-table pages are to be freed (H-23).
+    EarlyWithTables = "early-with-tables",
     /// A CPU that comes back into service keeps its translations (H-79).
     NoFlushOnStart = "no-flush-on-start",
     /// INVLPGB without TLBSYNC (H-80).

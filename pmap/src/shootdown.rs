@@ -46,6 +46,8 @@ pub enum Invalidation {
 const RANGES: u64 = 1;
 const ADDRESS_SPACE: u64 = 2;
 const EVERYTHING: u64 = 3;
+/// Beside the kind: may be acknowledged before it is done.
+const EARLY: u64 = 1 << 8;
 
 impl Invalidation {
     /// One page.
@@ -79,7 +81,7 @@ impl Invalidation {
     }
 
     fn decode(kind: u64, words: [u64; MAX_RANGES]) -> Self {
-        match kind {
+        match kind & !EARLY {
             RANGES => Self::Ranges(RangeList::from_words(words)),
             ADDRESS_SPACE => Self::AddressSpace,
             _ => Self::Everything,
@@ -214,10 +216,11 @@ impl Shootdowns {
     ///
     /// An interrupt handler must not call the pmap otherwise: the CPU's own request may be under way.
     pub fn serve<M: Machine>(machine: &M) -> bool {
-        machine.shootdowns().serve_on(machine)
+        machine.shootdowns().serve_on(machine, true)
     }
 
-    fn serve_on<M: Machine>(&self, machine: &M) -> bool {
+    /// `sealed`: the caller touches no user address before this returns, nor does what interrupts it, as far as the machine says so.
+    fn serve_on<M: Machine>(&self, machine: &M, sealed: bool) -> bool {
         let here = Pinned::already(machine);
         let me = here.cpu();
         let initiators = self.cpus[me.index()].mailbox.collect();
@@ -230,7 +233,9 @@ impl Shootdowns {
                     machine.wake(initiator);
                 }
             };
-            if self.mutation.is(Mutation::AcknowledgeFirst) {
+            // In the handler the old translation can do no harm; see `Machine::may_acknowledge_early`.
+            let early = (sealed && kind & EARLY != 0) || self.mutation.is(Mutation::AcknowledgeFirst);
+            if early {
                 acknowledge();
                 machine.point();
             }
@@ -238,7 +243,7 @@ impl Shootdowns {
             if kernel || self.current(&here).is_some_and(|cr3| scope == cr3.root.0) {
                 self.perform(machine, &here, kernel, what);
             }
-            if !self.mutation.is(Mutation::AcknowledgeFirst) {
+            if !early {
                 acknowledge();
             }
         }
@@ -248,7 +253,9 @@ impl Shootdowns {
     /// Has `what` done on every CPU in `targets` and, if `local`, on the current one; returns when all have.
     /// The current CPU must not be in `targets`.
     ///
-    /// Interrupts may be enabled or not: who waits here serves requests itself (H-22).
+    /// Interrupts may be enabled or not: who waits here serves requests itself (H-22). With `early` this may return before a target has
+    /// invalidated, but not before it is past touching user addresses until it has.
+    #[expect(clippy::too_many_arguments, reason = "a request, and whom it is for")]
     pub(crate) fn invalidate<M: Machine>(
         &self,
         machine: &M,
@@ -257,6 +264,7 @@ impl Shootdowns {
         what: Invalidation,
         targets: &CpuSet,
         local: bool,
+        early: bool,
     ) {
         let me = here.cpu();
         debug_assert!(!targets.contains(me), "the current CPU is invalidated locally");
@@ -269,6 +277,7 @@ impl Shootdowns {
         }
         let own = &self.cpus[me.index()].mailbox;
         let (kind, words) = what.encode();
+        let kind = if early && !kernel { kind | EARLY } else { kind };
         let mut message = [scope.encode(), kind, 0, 0, 0, 0, 0, 0];
         message[2..].copy_from_slice(&words);
         own.write(message, targets);
@@ -282,7 +291,7 @@ impl Shootdowns {
             self.perform(machine, here, kernel, what);
         }
         while !own.is_done() {
-            if self.mutation.is(Mutation::DeafWaiter) || !self.serve_on(machine) {
+            if self.mutation.is(Mutation::DeafWaiter) || !self.serve_on(machine, false) {
                 machine.relax();
             }
         }

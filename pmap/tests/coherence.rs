@@ -19,7 +19,7 @@ fn switching_address_spaces_is_clean_on_every_cpu_model() {
     for cpu_model in CpuModel::ALL {
         for pcids in [2, 3, 4096] {
             for seed in SEEDS {
-                let scene = Scene { cpu_model, pcids, seed, steps: 250 };
+                let scene = Scene { cpu_model, pcids, seed, steps: 250, early: false };
                 let (report, statistics) = play(scene, |_| {});
                 assert!(report.is_clean(), "{scene:?}: {:?}", report.first_failures);
                 assert!(report.stale_before_guarantee > 0, "{scene:?}: too tame");
@@ -71,8 +71,9 @@ fn every_method_runs_on_a_processor_that_can_more() {
 
 /// With every seed the machine must see that `mutation` is in force.
 fn is_found(mutation: Mutation, cpu_model: CpuModel, pcids: u16, prepare: impl Fn(&System<SimMachine>)) {
+    let early = mutation == Mutation::EarlyWithTables;
     for seed in SEEDS {
-        let scene = Scene { cpu_model, pcids, seed, steps: 20_000 };
+        let scene = Scene { cpu_model, pcids, seed, steps: 20_000, early };
         let (report, _) = play(scene, |system| {
             prepare(system);
             system.set_mutation(Some(mutation));
@@ -115,6 +116,24 @@ fn an_acknowledgement_before_the_invalidation_is_found() {
     is_found(Mutation::AcknowledgeFirst, CpuModel::Haswell, 16, |_| {});
 }
 
+/// H-23: where they are legal, early acknowledgements do no harm.
+#[test]
+fn early_acknowledgements_are_clean_where_they_are_legal() {
+    for cpu_model in CpuModel::ALL {
+        for seed in SEEDS {
+            let scene = Scene { cpu_model, pcids: 16, seed, steps: 250, early: true };
+            let (report, _) = play(scene, |_| {});
+            assert!(report.is_clean(), "{scene:?}: {:?}", report.first_failures);
+        }
+    }
+}
+
+/// H-23.
+#[test]
+fn an_early_acknowledgement_before_tables_are_freed_is_found() {
+    is_found(Mutation::EarlyWithTables, CpuModel::Haswell, 16, |_| {});
+}
+
 /// H-80.
 #[test]
 fn a_missing_tlbsync_is_found() {
@@ -131,7 +150,7 @@ fn a_generation_that_wraps_to_zero_is_found() {
     let almost = |system: &System<SimMachine>| system.set_pcid_generation(u32::MAX);
     is_found(Mutation::GenerationZero, CpuModel::Haswell, 3, almost);
     for seed in SEEDS {
-        let scene = Scene { cpu_model: CpuModel::Haswell, pcids: 3, seed, steps: 250 };
+        let scene = Scene { cpu_model: CpuModel::Haswell, pcids: 3, seed, steps: 250, early: false };
         let (report, statistics) = play(scene, almost);
         assert!(
             report.is_clean() && statistics.pcid_generations > 0,
@@ -143,7 +162,7 @@ fn a_generation_that_wraps_to_zero_is_found() {
 
 #[test]
 fn an_invalidation_that_could_move_to_another_cpu_is_found() {
-    let scene = Scene { cpu_model: CpuModel::Haswell, pcids: 16, seed: 1, steps: 250 };
+    let scene = Scene { cpu_model: CpuModel::Haswell, pcids: 16, seed: 1, steps: 250, early: false };
     let moved = catch_unwind(AssertUnwindSafe(|| {
         play(scene, |system| system.set_mutation(Some(Mutation::Unpinned)));
     }));

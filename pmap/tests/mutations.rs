@@ -111,6 +111,10 @@ const NOTICED: &[(Mutation, Noticed)] = &[
         By { source: COHERENCE, test: "an_acknowledgement_before_the_invalidation_is_found" },
     ),
     (
+        Mutation::EarlyWithTables,
+        By { source: COHERENCE, test: "an_early_acknowledgement_before_tables_are_freed_is_found" },
+    ),
+    (
         Mutation::NoFlushOnStart,
         By { source: COHERENCE, test: "a_cpu_that_comes_back_into_service_uses_nothing_old" },
     ),

@@ -125,6 +125,9 @@ pub struct Config {
     /// PCIDs that the machine leaves to the pmap, if the model has any: 2 to [`Pcid::COUNT`]. A small number makes them run
     /// out often.
     pub pcids: u16,
+    /// CPUs acknowledge shootdowns before they invalidate, where that is legal: see
+    /// [`may_acknowledge_early`](crate::Machine::may_acknowledge_early).
+    pub early_acknowledgements: bool,
     /// Memory domains (NUMA nodes), at least 1 and no more than CPUs. Frames and CPUs are dealt to them in equal, contiguous
     /// parts.
     pub domains: usize,
@@ -152,6 +155,7 @@ impl Default for Config {
             cpus: 4,
             cpu_model: CpuModel::default(),
             pcids: Pcid::COUNT,
+            early_acknowledgements: false,
             domains: 1,
             frames: 1 << 14,
             seed: 1,

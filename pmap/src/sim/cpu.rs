@@ -21,6 +21,7 @@ use super::machine::SimMachine;
 use super::mmu::Mmu;
 use super::tlb::Filters;
 use crate::mutation::Mutation;
+use crate::shootdown::Shootdowns;
 
 pub(super) const UNBOUND: u8 = 0;
 pub(super) const BOUND: u8 = 1;
@@ -45,6 +46,8 @@ pub(super) struct Cpu {
     pub(super) masked: AtomicU32,
     /// Depth of preemption-off sections.
     pub(super) pinned: AtomicU32,
+    /// In the handler, with early acknowledgements: no user address is touched until it is over.
+    pub(super) sealed: AtomicBool,
     /// Polls that the pending interrupt is still overlooked for; 0 if that was not decided yet.
     delay: AtomicU32,
     /// State of a small generator for delays and pauses.
@@ -70,6 +73,7 @@ impl Cpu {
             filters,
             masked: AtomicU32::new(0),
             pinned: AtomicU32::new(0),
+            sealed: AtomicBool::new(false),
             delay: AtomicU32::new(0),
             dice: AtomicU64::new(config.seed ^ (index as u64 + 1).wrapping_mul(0xd134_2543_de82_ef95)),
             sent: AtomicU64::new(0),
@@ -125,7 +129,24 @@ impl SimMachine {
         // ORD: Relaxed; own thread's word, and a late look at the other is a late service.
         let asked = this.masked.load(Ordering::Relaxed) != 0 && this.pending.load(Ordering::Relaxed);
         if asked && !self.shootdowns.mutation().is(Mutation::DeafWaiter) {
-            crate::shootdown::Shootdowns::serve(self);
+            self.serve(cpu);
+        }
+    }
+
+    /// Serves shootdowns on CPU `cpu`, the caller's. What may be left of old translations in between must be gone afterwards.
+    fn serve(&self, cpu: usize) {
+        if !self.config.early_acknowledgements {
+            Shootdowns::serve(self);
+            return;
+        }
+        let sealed = &self.cpus[cpu].sealed;
+        // ORD: SeqCst, both; before any acknowledgement, and after all invalidations. Searchers look under the CPU's lock.
+        sealed.store(true, Ordering::SeqCst);
+        Shootdowns::serve(self);
+        let mmu = self.mmu(cpu);
+        sealed.store(false, Ordering::SeqCst); // ORD: as above
+        for entry in mmu.tlb.iter().filter(|e| e.condemned && !e.global && mmu.is_current(e.pcid)) {
+            self.found(cpu, entry, "after its handler, a translation that a guarantee forbade");
         }
     }
 
@@ -158,7 +179,7 @@ impl SimMachine {
         // ORD: Relaxed; own thread's counter, and own thread's mask.
         this.taken.store(this.taken.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         this.masked.store(1, Ordering::Relaxed); // ORD: as above
-        crate::shootdown::Shootdowns::serve(self);
+        self.serve(cpu);
         this.masked.store(0, Ordering::Relaxed); // ORD: as above
         true
     }

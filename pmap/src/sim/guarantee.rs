@@ -11,7 +11,8 @@
 //! # What cannot be used is not wrong yet
 //!
 //! A CPU keeps translations under PCIDs that are not loaded, and a CPU that no thread runs keeps global ones. The pmap may leave
-//! them there, if it sees to it that they are dropped before the PCID is loaded again or the CPU comes into service. So the
+//! them there, if it sees to it that they are dropped before the PCID is loaded again or the CPU comes into service. With early
+//! acknowledgements the same holds for a CPU in its handler, until the handler ends. So the
 //! search *condemns* such an entry instead of reporting it (INV-M-13). A condemned entry is reported when it is used, or when
 //! its PCID is loaded with the no-flush bit, which makes it usable; if it is dropped before, all was well.
 
@@ -154,10 +155,12 @@ impl SimMachine {
     ) {
         // ORD: SeqCst, as everywhere else; a thread that becomes the CPU later will find the entry condemned.
         let runs = self.cpus[cpu].binding.load(Ordering::SeqCst) != UNBOUND;
+        // ORD: SeqCst, as in `SimMachine::serve`.
+        let sealed = self.cpus[cpu].sealed.load(Ordering::SeqCst);
         for slot in slots {
             let entry = mmu.tlb.get(slot);
             let Some(what) = wrong(entry) else { continue };
-            if if entry.global { runs } else { mmu.is_current(entry.pcid) } {
+            if if entry.global { runs } else { mmu.is_current(entry.pcid) && !sealed } {
                 self.found(cpu, entry, what);
             } else {
                 mmu.tlb.condemn(slot);
@@ -186,7 +189,7 @@ impl SimMachine {
         }
     }
 
-    fn found(&self, cpu: usize, entry: &Entry, what: &str) {
+    pub(super) fn found(&self, cpu: usize, entry: &Entry, what: &str) {
         self.ledger.forbidden(|| {
             format!(
                 "cpu {cpu} holds {what}: {} (root {:?}) to {:?} ({:?}), entry {:#x}",

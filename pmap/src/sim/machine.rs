@@ -320,6 +320,10 @@ unsafe impl Machine for SimMachine {
         }
     }
 
+    fn may_acknowledge_early(&self) -> bool {
+        self.config.early_acknowledgements
+    }
+
     fn relax(&self) {
         match context::cpu_of(self) {
             Some(cpu) if !context::is_proxy() => self.relax_on(cpu),

@@ -17,6 +17,8 @@ pub(crate) struct Scene {
     pub(crate) pcids: u16,
     pub(crate) seed: u64,
     pub(crate) steps: u64,
+    /// Acknowledgements are early where they may be.
+    pub(crate) early: bool,
 }
 
 type Slot = Mutex<Option<Frame>>;
@@ -110,11 +112,20 @@ impl World<'_> {
 
 /// Plays the scene on three CPUs, no further than to the first thing that must not be. `prepare` gets the system first.
 pub(crate) fn play(scene: Scene, prepare: impl FnOnce(&System<SimMachine>)) -> (Report, pmap::Statistics) {
-    let Scene { cpu_model, pcids, seed, steps } = scene;
+    let Scene { cpu_model, pcids, seed, steps, early } = scene;
     let adversary = Adversary { switch_one_in: 6, interrupt_delay: 2, ..Adversary::fierce() };
     let mode = Mode::Deterministic;
-    let system =
-        system(Config { cpus: 3, frames: 192, cpu_model, pcids, seed, mode, adversary, ..Config::default() });
+    let system = system(Config {
+        cpus: 3,
+        frames: 192,
+        cpu_model,
+        early_acknowledgements: early,
+        pcids,
+        seed,
+        mode,
+        adversary,
+        ..Config::default()
+    });
     prepare(&system);
     let machine = system.machine();
     let world = World {

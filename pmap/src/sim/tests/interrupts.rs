@@ -10,7 +10,7 @@ fn shoot(machine: &SimMachine, root: Frame, target: usize) {
     let targets = [cpu(target)].into_iter().collect();
     let what = Invalidation::of_page(VA);
     Pinned::run(machine, |here| {
-        machine.shootdowns().invalidate(machine, here, Scope::Root(root), what, &targets, true);
+        machine.shootdowns().invalidate(machine, here, Scope::Root(root), what, &targets, true, false);
     });
 }
 

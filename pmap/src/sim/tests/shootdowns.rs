@@ -63,7 +63,7 @@ fn flush(machine: &SimMachine, tables: &Tables<'_>, va: VirtAddr, mistake: Mista
     let targets = others(machine, mistake);
     let scope = Scope::Root(tables.root);
     Pinned::run(machine, |here| {
-        machine.shootdowns().invalidate(machine, here, scope, what, &targets, true);
+        machine.shootdowns().invalidate(machine, here, scope, what, &targets, true, false);
     });
 }
 
