@@ -178,7 +178,8 @@ unsafe impl LockScheduler for LinuxRt {
 // SAFETY: every record of the registry has a `ReadHolds` of its own for this scheduler, and `each` visits all records.
 unsafe impl ReaderScheduler for LinuxRt {
     fn read_holds(&self, thread: ThreadId) -> Option<&'static ReadHolds> {
-        threads::of(thread).map(|real_time| &real_time.read_holds)
+        // Also while a thread ends: what it still holds for reading is given back by destructors that run late.
+        crate::hosted::threads::record(thread).map(|record| &record.real_time.read_holds)
     }
 
     fn each_thread(&self, visit: &mut dyn FnMut(ThreadId, &'static ReadHolds)) {

@@ -245,4 +245,32 @@ mod tests {
         assert!(receive.recv().unwrap(), "a thread without a record took it up again");
         assert!(of(ended).is_none(), "a thread that has ended is known by its number in the system");
     }
+
+    /// A guard in a thread-local value that is destroyed late still empties its slot, which the record's next thread may need.
+    #[test]
+    fn a_hold_for_reading_can_be_given_back_late() {
+        use crate::{RawPiRwLock, ReaderScheduler as _};
+        type Lock = lock_api::RwLock<RawPiRwLock<LinuxRt>, ()>;
+        static LOCK: Lock = Lock::new(());
+        type Guard = lock_api::RwLockReadGuard<'static, RawPiRwLock<LinuxRt>, ()>;
+        thread_local!(static LATE: core::cell::OnceCell<Guard> = const { core::cell::OnceCell::new() });
+
+        let Ok(scheduler) = LinuxRt::new() else {
+            std::println!("skipped: needs CAP_SYS_NICE");
+            return;
+        };
+        let ended = std::thread::spawn(|| {
+            // The value first, so that it is destroyed last.
+            LATE.with(|late| {
+                late.set(LOCK.read()).map_err(drop).expect("set once");
+            });
+            current()
+        });
+        let ended = ended.join().unwrap();
+        assert!(LOCK.try_write().is_some(), "the guard was dropped");
+        // Nothing, if another test has taken the record by now.
+        if let Some(holds) = scheduler.read_holds(ended) {
+            assert!(holds.is_empty(), "a slot names a lock that nobody holds");
+        }
+    }
 }

@@ -110,6 +110,13 @@ impl ReadHolds {
         }
     }
 
+    /// Whether no slot is in use.
+    #[cfg(all(test, feature = "linux-rt", target_os = "linux"))]
+    pub(crate) fn is_empty(&self) -> bool {
+        // ORD: Relaxed: asked about a thread that has ended.
+        self.slots.iter().all(|slot| slot.place.load(Relaxed) == 0)
+    }
+
     /// Makes the atomics, which loom wants done before threads use them.
     #[cfg(all(test, any(turnstile_loom, turnstile_shuttle)))]
     pub(crate) fn touch(&self) {
