@@ -40,6 +40,8 @@ extern crate std;
 extern crate self as gencount;
 
 #[cfg(not(gencount_loom))]
+mod common;
+#[cfg(not(gencount_loom))]
 mod counters;
 #[cfg(not(gencount_loom))]
 pub mod dispatch;
@@ -63,6 +65,8 @@ mod participant;
 #[cfg(not(gencount_loom))]
 mod pool;
 mod primitive;
+#[cfg(not(gencount_loom))]
+mod selection;
 mod sharded;
 #[cfg(not(gencount_loom))]
 mod slot;
@@ -92,6 +96,8 @@ pub use domain::{Domain, JoinError};
 pub use implementation::{Implementation, UnknownImplementation};
 #[cfg(not(gencount_loom))]
 pub use participant::{Participant, Section};
+#[cfg(not(gencount_loom))]
+pub use selection::{Dispatch, Dynamic, Locked, Lockfree, Sharded, Static};
 #[cfg(not(gencount_loom))]
 pub use slot::Slot;
 #[cfg(all(feature = "std", not(gencount_loom)))]

@@ -6,6 +6,7 @@ use turnstile::{
 };
 
 use crate::participant::Participant;
+use crate::selection::Dispatch;
 use crate::waiting::deadlocked;
 use crate::word::GenerationWord;
 
@@ -65,7 +66,7 @@ impl<T: LendingScheduler + TimedScheduler> Limit<T> for Until<T::Instant> {
     }
 }
 
-impl<S: TableScheduler> Participant<S>
+impl<S: TableScheduler, D: Dispatch> Participant<S, D>
 where
     S::Threads: TimedScheduler,
 {
@@ -106,8 +107,11 @@ where
             return true;
         }
         match domain.scheduler().table().scheduler().after(timeout) {
-            Some(deadline) => domain.wait_for(target, self.counters(), Until(deadline)).unwrap_or(false),
+            Some(deadline) => {
+                domain.common.wait_for(target, self.counters(), Until(deadline)).unwrap_or(false)
+            }
             None => domain
+                .common
                 .wait_for(target, self.counters(), Never)
                 .unwrap_or_else(|deadlock| deadlocked(target, &deadlock)),
         }

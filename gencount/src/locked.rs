@@ -17,7 +17,7 @@ use core::ptr::NonNull;
 use lock_api::Mutex;
 use turnstile::TableScheduler;
 
-use crate::domain::Domain;
+use crate::common::Common;
 use crate::operations::Points;
 use crate::primitive::{Acquire, AtomicU64, Release};
 use crate::slot::Slot;
@@ -60,7 +60,8 @@ impl<R: lock_api::RawMutex> List<R> {
 /// # Safety
 ///
 /// As [`Operations::begin`](crate::operations::Operations::begin).
-pub(crate) unsafe fn begin<S: TableScheduler>(domain: &Domain<S>, slot: &Slot) -> u64 {
+#[inline]
+pub(crate) unsafe fn begin<S: TableScheduler>(domain: &Common<S>, slot: &Slot) -> u64 {
     domain.point();
     let len;
     let generation;
@@ -90,7 +91,8 @@ pub(crate) unsafe fn begin<S: TableScheduler>(domain: &Domain<S>, slot: &Slot) -
 /// # Safety
 ///
 /// As [`Operations::finish`](crate::operations::Operations::finish).
-pub(crate) unsafe fn finish<S: TableScheduler>(domain: &Domain<S>, slot: &Slot) {
+#[inline]
+pub(crate) unsafe fn finish<S: TableScheduler>(domain: &Common<S>, slot: &Slot) {
     domain.point();
     let looks;
     {
@@ -122,23 +124,24 @@ pub(crate) unsafe fn finish<S: TableScheduler>(domain: &Domain<S>, slot: &Slot) 
     }
 }
 
-pub(crate) fn watermark<S: TableScheduler>(domain: &Domain<S>) -> u64 {
+#[inline]
+pub(crate) fn watermark<S: TableScheduler>(domain: &Common<S>) -> u64 {
     // ORD: Acquire pairs with the Release store in `finish` (INV-DI-2).
     domain.locked.watermark.load(Acquire)
 }
 
 /// Nothing is ever left half-done behind a mutex.
-pub(crate) fn complete<S: TableScheduler>(_: &Domain<S>, _: u64, _: Points) -> bool {
+pub(crate) fn complete<S: TableScheduler>(_: &Common<S>, _: u64, _: Points) -> bool {
     false
 }
 
-pub(crate) fn may_be_issued<S: TableScheduler>(domain: &Domain<S>, target: u64) -> bool {
+pub(crate) fn may_be_issued<S: TableScheduler>(domain: &Common<S>, target: u64) -> bool {
     let idle = domain.locked.inner.lock().newest.is_none();
     // In this order: with nothing open, the watermark is the largest generation ever issued (INV-DI-3).
     !idle || watermark(domain) >= target
 }
 
-pub(crate) fn each_open<S: TableScheduler>(domain: &Domain<S>, visit: &dyn Fn(&Slot, u64)) -> bool {
+pub(crate) fn each_open<S: TableScheduler>(domain: &Common<S>, visit: &dyn Fn(&Slot, u64)) -> bool {
     let list = domain.locked.inner.lock();
     let mut at = list.newest;
     while let Some(slot) = at {

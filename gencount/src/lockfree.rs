@@ -15,7 +15,7 @@ use core::num::NonZeroU64;
 use dcas_queue::{Observer, Operation, Step};
 use turnstile::TableScheduler;
 
-use crate::domain::Domain;
+use crate::common::Common;
 use crate::operations::Points;
 use crate::slot::Slot;
 use crate::waiting::Helper;
@@ -24,7 +24,7 @@ const STEP: NonZeroU64 = NonZeroU64::MIN;
 
 /// Watches the walk of somebody who opens or closes nothing.
 struct Passing<'a, S: TableScheduler> {
-    domain: &'a Domain<S>,
+    domain: &'a Common<S>,
     points: Points,
 }
 
@@ -39,7 +39,7 @@ impl<S: TableScheduler> Observer for Passing<'_, S> {
 
 /// Watches a begin or a finish. Two words that the queue passes on in registers: what it finds goes to the slot at once.
 struct Watch<'a, S: TableScheduler, const BEGIN: bool> {
-    domain: &'a Domain<S>,
+    domain: &'a Common<S>,
     slot: &'a Slot,
 }
 
@@ -92,7 +92,8 @@ impl<S: TableScheduler, const BEGIN: bool> Observer for Watch<'_, S, BEGIN> {
 /// # Safety
 ///
 /// As [`Operations::begin`](crate::operations::Operations::begin).
-pub(crate) unsafe fn begin<S: TableScheduler>(domain: &Domain<S>, slot: &Slot) -> u64 {
+#[inline]
+pub(crate) unsafe fn begin<S: TableScheduler>(domain: &Common<S>, slot: &Slot) -> u64 {
     let watch = Watch::<S, true> { domain, slot };
     // SAFETY: every node of this queue lies in a slot of this domain, which outlives all walks, and serves no other
     // domain (INV-DI-6); the slot is the caller's alone, and its node is idle, for no section is open in it.
@@ -103,7 +104,8 @@ pub(crate) unsafe fn begin<S: TableScheduler>(domain: &Domain<S>, slot: &Slot) -
 /// # Safety
 ///
 /// As [`Operations::finish`](crate::operations::Operations::finish).
-pub(crate) unsafe fn finish<S: TableScheduler>(domain: &Domain<S>, slot: &Slot) {
+#[inline]
+pub(crate) unsafe fn finish<S: TableScheduler>(domain: &Common<S>, slot: &Slot) {
     let watch = Watch::<S, false> { domain, slot };
     // SAFETY: as in `begin`; and the node is in the queue, for the slot's section is open.
     let _ = unsafe { domain.lockfree.remove(&slot.shared.node, watch) };
@@ -114,16 +116,17 @@ pub(crate) unsafe fn finish<S: TableScheduler>(domain: &Domain<S>, slot: &Slot) 
     }
 }
 
-pub(crate) fn watermark<S: TableScheduler>(domain: &Domain<S>) -> u64 {
+#[inline]
+pub(crate) fn watermark<S: TableScheduler>(domain: &Common<S>) -> u64 {
     domain.lockfree.watermark()
 }
 
-pub(crate) fn complete<S: TableScheduler>(domain: &Domain<S>, _: u64, points: Points) -> bool {
+pub(crate) fn complete<S: TableScheduler>(domain: &Common<S>, _: u64, points: Points) -> bool {
     // SAFETY: as in `begin`.
     unsafe { domain.lockfree.complete_removals(&Passing { domain, points }) }
 }
 
-pub(crate) fn may_be_issued<S: TableScheduler>(domain: &Domain<S>, target: u64) -> bool {
+pub(crate) fn may_be_issued<S: TableScheduler>(domain: &Common<S>, target: u64) -> bool {
     let idle = domain.lockfree.is_empty();
     // In this order: with nothing open, the watermark is the largest generation ever issued (INV-DI-3).
     !idle || watermark(domain) >= target
@@ -142,7 +145,7 @@ impl Observer for Meet<'_> {
     }
 }
 
-pub(crate) fn each_open<S: TableScheduler>(domain: &Domain<S>, visit: &dyn Fn(&Slot, u64)) -> bool {
+pub(crate) fn each_open<S: TableScheduler>(domain: &Common<S>, visit: &dyn Fn(&Slot, u64)) -> bool {
     // SAFETY: as in `begin`.
     unsafe { domain.lockfree.complete_removals(&Meet(visit)) }
 }

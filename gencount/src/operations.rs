@@ -5,7 +5,7 @@
 
 use turnstile::TableScheduler;
 
-use crate::domain::Domain;
+use crate::common::Common;
 use crate::implementation::Implementation;
 use crate::slot::Slot;
 use crate::{locked, lockfree, sharded};
@@ -18,7 +18,7 @@ pub(crate) enum Points {
 }
 
 /// The type of [`Operations::each_open`].
-type EachOpen<S> = fn(&Domain<S>, &dyn Fn(&Slot, u64)) -> bool;
+type EachOpen<S> = fn(&Common<S>, &dyn Fn(&Slot, u64)) -> bool;
 
 /// One implementation of the contract.
 pub(crate) struct Operations<S: TableScheduler> {
@@ -27,25 +27,25 @@ pub(crate) struct Operations<S: TableScheduler> {
     /// # Safety
     ///
     /// The slot is of this domain, the caller alone uses it, and it has no open section.
-    pub(crate) begin: unsafe fn(&Domain<S>, &Slot) -> u64,
+    pub(crate) begin: unsafe fn(&Common<S>, &Slot) -> u64,
     /// Closes the section, and wakes whom that lets go on.
     ///
     /// # Safety
     ///
     /// The slot is of this domain, the caller alone uses it, and its section is open.
-    pub(crate) finish: unsafe fn(&Domain<S>, &Slot),
+    pub(crate) finish: unsafe fn(&Common<S>, &Slot),
     /// The watermark: all sections of this generation or an earlier one have finished, and what they did
     /// happens-before the return.
-    pub(crate) watermark: fn(&Domain<S>) -> u64,
+    pub(crate) watermark: fn(&Common<S>) -> u64,
     /// Brings the watermark as far towards the target as it can go without waiting: completes what stopped threads left
     /// half-done, looks at what is open. Says whether that advanced the watermark, in which case the caller owes a
-    /// [`Domain::wake_as_helper`].
-    pub(crate) complete: fn(&Domain<S>, u64, Points) -> bool,
+    /// [`Common::wake_as_helper`].
+    pub(crate) complete: fn(&Common<S>, u64, Points) -> bool,
     /// Whether the watermark has reached the target, as a waiter asks that hopes not to have to park. Wakes whom that lets
     /// go on.
-    pub(crate) reached: fn(&Domain<S>, u64) -> bool,
+    pub(crate) reached: fn(&Common<S>, u64) -> bool,
     /// Whether the target may be a generation of this domain; no only if no section that could have it is open.
-    pub(crate) may_be_issued: fn(&Domain<S>, u64) -> bool,
+    pub(crate) may_be_issued: fn(&Common<S>, u64) -> bool,
     /// As [`complete`](Self::complete), without raising the clock; and shows every section that is open from before the
     /// call until it returns, with its level (see [`lending`](crate::lending)), and perhaps others, each of which was open
     /// at a moment after the call began. If the watermark was not advanced, what holds it where it is was shown.
@@ -62,7 +62,7 @@ impl<S: TableScheduler> Operations<S> {
         finish: locked::finish,
         watermark: locked::watermark,
         complete: locked::complete,
-        reached: Domain::watermark_is_at,
+        reached: Common::watermark_is_at,
         may_be_issued: locked::may_be_issued,
         each_open: locked::each_open,
         holds_up_late: false,
@@ -72,7 +72,7 @@ impl<S: TableScheduler> Operations<S> {
         finish: lockfree::finish,
         watermark: lockfree::watermark,
         complete: lockfree::complete,
-        reached: Domain::watermark_is_at,
+        reached: Common::watermark_is_at,
         may_be_issued: lockfree::may_be_issued,
         each_open: lockfree::each_open,
         holds_up_late: false,

@@ -15,6 +15,7 @@ use crate::counters::OwnCounters;
 use crate::domain::Domain;
 use crate::limit::Never;
 use crate::primitive::{Acquire, Relaxed, Release};
+use crate::selection::{Dispatch, Dynamic};
 use crate::slot::{BUSY, Slot};
 use crate::waiting::deadlocked;
 use crate::word::GenerationWord;
@@ -33,33 +34,33 @@ use crate::word::GenerationWord;
 /// Dropping the participant leaves the domain. A section that is still open then (its guard was forgotten, or
 /// [`begin_raw`](Self::begin_raw) was not answered) is finished, lest others wait for it for ever;
 /// [`Counters::di_forgotten`](crate::Counters::di_forgotten) counts it.
-pub struct Participant<S: TableScheduler> {
-    domain: NonNull<Domain<S>>,
+pub struct Participant<S: TableScheduler, D: Dispatch = Dynamic> {
+    domain: NonNull<Domain<S, D>>,
     slot: NonNull<Slot>,
     /// Keeps the domain alive; `None` if it is static.
     #[cfg(feature = "alloc")]
-    shared: Option<Arc<Domain<S>>>,
+    shared: Option<Arc<Domain<S, D>>>,
 }
 
 // SAFETY: domain and slot are Sync and live at least as long as the participant. What only one thread at a time may do
 // (begin, finish) is checked against the slot's owner.
-unsafe impl<S: TableScheduler> Send for Participant<S> {}
+unsafe impl<S: TableScheduler, D: Dispatch> Send for Participant<S, D> {}
 // SAFETY: as above.
-unsafe impl<S: TableScheduler> Sync for Participant<S> {}
+unsafe impl<S: TableScheduler, D: Dispatch> Sync for Participant<S, D> {}
 
-impl<S: TableScheduler> Participant<S> {
+impl<S: TableScheduler, D: Dispatch> Participant<S, D> {
     /// # Safety
     ///
     /// The slot is of this domain, lives as long as it, and no other participant has it.
     #[cfg(feature = "alloc")]
-    pub(crate) unsafe fn shared(domain: Arc<Domain<S>>, slot: NonNull<Slot>) -> Self {
+    pub(crate) unsafe fn shared(domain: Arc<Domain<S, D>>, slot: NonNull<Slot>) -> Self {
         Self { domain: NonNull::from(&*domain), slot, shared: Some(domain) }
     }
 
     /// # Safety
     ///
     /// The slot is of this domain, and no other participant has it.
-    pub(crate) unsafe fn of_static(domain: &'static Domain<S>, slot: &'static Slot) -> Self {
+    pub(crate) unsafe fn of_static(domain: &'static Domain<S, D>, slot: &'static Slot) -> Self {
         Self {
             domain: NonNull::from(domain),
             slot: slot.pointer(),
@@ -71,7 +72,7 @@ impl<S: TableScheduler> Participant<S> {
     /// The domain that this participant belongs to.
     #[inline]
     #[must_use]
-    pub fn domain(&self) -> &Domain<S> {
+    pub fn domain(&self) -> &Domain<S, D> {
         // SAFETY: static, or kept alive by `shared`; a shared domain does not move.
         unsafe { self.domain.as_ref() }
     }
@@ -102,6 +103,7 @@ impl<S: TableScheduler> Participant<S> {
     }
 
     #[cold]
+    #[inline(never)]
     fn bind(&self, current: usize) {
         // ORD: Acquire pairs with the Release stores in `unbind` and `Domain::leave`; Relaxed on failure: it panics.
         let bound = self.slot().own.owner.compare_exchange(0, current, Acquire, Relaxed);
@@ -132,7 +134,7 @@ impl<S: TableScheduler> Participant<S> {
     ///
     /// If a section is open already (sections do not nest), or another thread uses this participant.
     #[inline]
-    pub fn begin(&self) -> Section<'_, S> {
+    pub fn begin(&self) -> Section<'_, S, D> {
         let (generation, serial) = self.open();
         Section { participant: self, generation, serial, _not_send: PhantomData }
     }
@@ -160,9 +162,9 @@ impl<S: TableScheduler> Participant<S> {
         let serial = slot.own.counters.serial.add(1);
         // ORD: Relaxed: for this thread, which an interrupt handler, say, may bring back here before we are through.
         slot.own.generation.store(BUSY, Relaxed);
-        let domain = self.domain();
+        let domain = &self.domain().common;
         // SAFETY: the slot is this domain's, this thread's alone (INV-DI-7), and no section is open in it.
-        let generation = unsafe { (domain.operations.begin)(domain, slot) };
+        let generation = unsafe { D::begin(domain, slot) };
         // ORD: Relaxed: written by the thread that reads it; others see a snapshot.
         slot.own.generation.store(generation, Relaxed);
         (generation, serial)
@@ -191,9 +193,9 @@ impl<S: TableScheduler> Participant<S> {
         slot.own.counters.serial.add(1);
         // ORD: Relaxed: as in `open`.
         slot.own.generation.store(BUSY, Relaxed);
-        let domain = self.domain();
+        let domain = &self.domain().common;
         // SAFETY: the slot is this domain's; the rest is the caller's promise.
-        unsafe { (domain.operations.finish)(domain, slot) };
+        unsafe { D::finish(domain, slot) };
         // ORD: Relaxed: written by the thread that reads it; others see a snapshot.
         slot.own.generation.store(0, Relaxed);
     }
@@ -250,7 +252,7 @@ impl<S: TableScheduler> Participant<S> {
         let target = self.target_of_wait(word);
         let domain = self.domain();
         if domain.watermark() < target {
-            let waited = domain.wait_for(target, self.counters(), Never);
+            let waited = domain.common.wait_for(target, self.counters(), Never);
             if let Err(deadlock) = waited {
                 deadlocked(target, &deadlock);
             }
@@ -288,7 +290,7 @@ impl<S: TableScheduler> Participant<S> {
         let target = self.begin_wait(word);
         let domain = self.domain();
         if domain.watermark() < target {
-            domain.wait_for(target, self.counters(), Never)?;
+            domain.common.wait_for(target, self.counters(), Never)?;
         }
         Ok(())
     }
@@ -307,7 +309,7 @@ impl<S: TableScheduler> Participant<S> {
     fn begin_wait(&self, word: &GenerationWord) -> u64 {
         self.counters().wait_calls.add(1);
         let target = word.get();
-        self.domain().point();
+        self.domain().common.point();
         target
     }
 
@@ -326,19 +328,19 @@ impl<S: TableScheduler> Participant<S> {
         self.counters().wait_calls.add(1);
         let target = word.get();
         let domain = self.domain();
-        domain.point();
-        domain.watermark() >= target || domain.reaches(target)
+        domain.common.point();
+        domain.watermark() >= target || domain.common.reaches(target)
     }
 }
 
-impl<S: TableScheduler> Drop for Participant<S> {
+impl<S: TableScheduler, D: Dispatch> Drop for Participant<S, D> {
     fn drop(&mut self) {
         let slot = self.slot();
         if self.generation().is_some() {
             // Should the scheduler refuse this thread, and unwind: then the domain stays, as the open section does.
             #[cfg(feature = "alloc")]
             let stays = ManuallyDrop::new(self.shared.clone());
-            self.domain().adopt(slot);
+            self.domain().common.adopt(slot);
             #[cfg(feature = "alloc")]
             drop(ManuallyDrop::into_inner(stays));
             slot.own.counters.forgotten.add(1);
@@ -347,16 +349,16 @@ impl<S: TableScheduler> Drop for Participant<S> {
         }
         if self.in_section() {
             // A begin or finish that unwound has left the slot in an unknown state: it is not used again.
-            let domain = self.domain();
+            let domain = &self.domain().common;
             domain.scheduler().table().locked(|table| domain.take_back(table, slot));
         } else {
             // SAFETY: the slot is this participant's, which is going away, and no section is open.
-            unsafe { self.domain().leave(self.slot) };
+            unsafe { self.domain().common.leave(self.slot) };
         }
     }
 }
 
-impl<S: TableScheduler> fmt::Debug for Participant<S> {
+impl<S: TableScheduler, D: Dispatch> fmt::Debug for Participant<S, D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Participant").field("generation", &self.generation()).finish_non_exhaustive()
     }
@@ -366,15 +368,15 @@ impl<S: TableScheduler> fmt::Debug for Participant<S> {
 ///
 /// It stays on the thread that opened it.
 #[must_use = "the section is finished as soon as its guard is dropped"]
-pub struct Section<'a, S: TableScheduler> {
-    participant: &'a Participant<S>,
+pub struct Section<'a, S: TableScheduler, D: Dispatch = Dynamic> {
+    participant: &'a Participant<S, D>,
     generation: u64,
     /// Which of the slot's sections this is: generations need not differ.
     serial: u64,
     _not_send: PhantomData<*mut ()>,
 }
 
-impl<S: TableScheduler> Section<'_, S> {
+impl<S: TableScheduler, D: Dispatch> Section<'_, S, D> {
     /// Whether this is the section that is open in the slot: not if `finish_raw` closed it.
     ///
     /// The slot's generation, which was written a moment ago behind a locked instruction, would take longer to read.
@@ -406,7 +408,7 @@ impl<S: TableScheduler> Section<'_, S> {
     }
 }
 
-impl<S: TableScheduler> Drop for Section<'_, S> {
+impl<S: TableScheduler, D: Dispatch> Drop for Section<'_, S, D> {
     #[inline]
     fn drop(&mut self) {
         if self.is_open() {
@@ -417,7 +419,7 @@ impl<S: TableScheduler> Drop for Section<'_, S> {
     }
 }
 
-impl<S: TableScheduler> fmt::Debug for Section<'_, S> {
+impl<S: TableScheduler, D: Dispatch> fmt::Debug for Section<'_, S, D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Section").field("generation", &self.generation).finish()
     }

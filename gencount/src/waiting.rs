@@ -20,8 +20,8 @@
 
 use turnstile::{Address, Deadlock, Decision, Ending, Locked, Queue, TableScheduler};
 
+use crate::common::Common;
 use crate::counters::OwnCounters;
-use crate::domain::Domain;
 use crate::fault::Fault;
 use crate::limit::Limit;
 use crate::operations::Points;
@@ -52,7 +52,7 @@ pub(crate) fn deadlocked(target: u64, deadlock: &Deadlock) -> ! {
     panic!("waiting for generation {target} would never end: {deadlock}")
 }
 
-impl<S: TableScheduler> Domain<S> {
+impl<S: TableScheduler> Common<S> {
     /// The slow path of every wait whose `target` was above the watermark; false if the limit came first.
     #[cold]
     pub(crate) fn wait_for(
@@ -184,6 +184,7 @@ impl<S: TableScheduler> Domain<S> {
 
     /// Wakes those whose generation is reached, and ends what was lent on account of the section in `slot`, which is over.
     #[cold]
+    #[inline(never)]
     pub(crate) fn let_go(&self, slot: &Slot) {
         self.wake_and(|table| self.take_back(table, slot));
     }
@@ -225,6 +226,7 @@ impl<S: TableScheduler> Domain<S> {
 
     /// What a walk owes that advanced the watermark on behalf of others.
     #[cold]
+    #[inline(never)]
     pub(crate) fn wake_as_helper(&self, helper: Helper) {
         if self.omits(Fault::HelperBlind(helper)) {
             return;

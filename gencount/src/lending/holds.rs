@@ -5,7 +5,7 @@ use core::ptr::NonNull;
 
 use turnstile::{Deadlock, Hold, Locked, TableScheduler};
 
-use crate::domain::Domain;
+use crate::common::Common;
 use crate::fault::Fault;
 use crate::primitive::Relaxed;
 use crate::slot::Slot;
@@ -47,7 +47,7 @@ impl Found {
     }
 }
 
-impl<S: TableScheduler> Domain<S> {
+impl<S: TableScheduler> Common<S> {
     /// Registers a hold for every open section of a level of at most `up_to` that has none. Somebody who waits for that or is
     /// about to is in the waiter count, since before the table's lock was taken (see [`lending`](crate::lending)).
     ///

@@ -5,7 +5,7 @@ use core::ptr::NonNull;
 use turnstile::TableScheduler;
 
 use super::protocol::{Clock, Raised, oldest};
-use crate::domain::Domain;
+use crate::common::Common;
 use crate::fault::Fault;
 use crate::operations::Points;
 use crate::primitive::{AtomicPtr, SeqCst};
@@ -55,7 +55,8 @@ impl State {
 /// # Safety
 ///
 /// As [`Operations::begin`](crate::operations::Operations::begin).
-pub(crate) unsafe fn begin<S: TableScheduler>(domain: &Domain<S>, slot: &Slot) -> u64 {
+#[inline]
+pub(crate) unsafe fn begin<S: TableScheduler>(domain: &Common<S>, slot: &Slot) -> u64 {
     let clock = &domain.sharded.clock;
     domain.point();
     let reading = clock.first_reading();
@@ -75,7 +76,8 @@ pub(crate) unsafe fn begin<S: TableScheduler>(domain: &Domain<S>, slot: &Slot) -
 /// The clock moved while the section was being opened: what it published holds up those who wait for less than its
 /// generation, and must not any longer.
 #[cold]
-fn publish_again<S: TableScheduler>(domain: &Domain<S>, slot: &Slot, generation: u64) {
+#[inline(never)]
+fn publish_again<S: TableScheduler>(domain: &Common<S>, slot: &Slot, generation: u64) {
     domain.point();
     slot.shared.published.raise(generation);
     domain.point();
@@ -85,7 +87,8 @@ fn publish_again<S: TableScheduler>(domain: &Domain<S>, slot: &Slot, generation:
 /// # Safety
 ///
 /// As [`Operations::finish`](crate::operations::Operations::finish).
-pub(crate) unsafe fn finish<S: TableScheduler>(domain: &Domain<S>, slot: &Slot) {
+#[inline]
+pub(crate) unsafe fn finish<S: TableScheduler>(domain: &Common<S>, slot: &Slot) {
     domain.point();
     slot.shared.published.close();
     domain.point();
@@ -94,7 +97,7 @@ pub(crate) unsafe fn finish<S: TableScheduler>(domain: &Domain<S>, slot: &Slot) 
 
 /// The look for waiters of whoever has changed what its slot publishes.
 #[inline]
-fn look<S: TableScheduler>(domain: &Domain<S>, slot: &Slot) {
+fn look<S: TableScheduler>(domain: &Common<S>, slot: &Slot) {
     if domain.owes_a_look(domain.waiters.any_after_seqcst(), slot) {
         let_go(domain, slot);
     }
@@ -102,7 +105,8 @@ fn look<S: TableScheduler>(domain: &Domain<S>, slot: &Slot) {
 
 /// What follows if there are waiters, or a loan.
 #[cold]
-fn let_go<S: TableScheduler>(domain: &Domain<S>, slot: &Slot) {
+#[inline(never)]
+fn let_go<S: TableScheduler>(domain: &Common<S>, slot: &Slot) {
     if !domain.omits(Fault::FinishDoesNotSettle) {
         settle(domain, Points::Reached);
     }
@@ -110,17 +114,18 @@ fn let_go<S: TableScheduler>(domain: &Domain<S>, slot: &Slot) {
     domain.let_go(slot);
 }
 
-pub(crate) fn watermark<S: TableScheduler>(domain: &Domain<S>) -> u64 {
+#[inline]
+pub(crate) fn watermark<S: TableScheduler>(domain: &Common<S>) -> u64 {
     domain.sharded.clock.watermark()
 }
 
 /// Raises the watermark as far as the slots allow; the clock stays where it is.
-fn settle<S: TableScheduler>(domain: &Domain<S>, points: Points) -> bool {
+fn settle<S: TableScheduler>(domain: &Common<S>, points: Points) -> bool {
     settle_and(domain, points, |_, _| {})
 }
 
 /// Settles, and shows every open section with its reading.
-fn settle_and<S: TableScheduler>(domain: &Domain<S>, points: Points, visit: impl Fn(&Slot, u64)) -> bool {
+fn settle_and<S: TableScheduler>(domain: &Common<S>, points: Points, visit: impl Fn(&Slot, u64)) -> bool {
     let point = || {
         if points == Points::Reached {
             domain.point();
@@ -142,7 +147,7 @@ fn settle_and<S: TableScheduler>(domain: &Domain<S>, points: Points, visit: impl
     clock.advance(limit)
 }
 
-pub(crate) fn complete<S: TableScheduler>(domain: &Domain<S>, target: u64, points: Points) -> bool {
+pub(crate) fn complete<S: TableScheduler>(domain: &Common<S>, target: u64, points: Points) -> bool {
     if points == Points::Reached {
         domain.point();
     }
@@ -152,18 +157,18 @@ pub(crate) fn complete<S: TableScheduler>(domain: &Domain<S>, target: u64, point
 }
 
 #[cold]
-pub(crate) fn reached<S: TableScheduler>(domain: &Domain<S>, target: u64) -> bool {
+pub(crate) fn reached<S: TableScheduler>(domain: &Common<S>, target: u64) -> bool {
     if complete(domain, target, Points::Reached) {
         domain.wake_as_helper(crate::waiting::Helper::FirstWalk);
     }
     watermark(domain) >= target
 }
 
-pub(crate) fn may_be_issued<S: TableScheduler>(domain: &Domain<S>, target: u64) -> bool {
+pub(crate) fn may_be_issued<S: TableScheduler>(domain: &Common<S>, target: u64) -> bool {
     domain.sharded.clock.has_issued(target)
 }
 
 /// Whoever has raised the clock past a target knows from this who holds up those who wait for it.
-pub(crate) fn each_open<S: TableScheduler>(domain: &Domain<S>, visit: &dyn Fn(&Slot, u64)) -> bool {
+pub(crate) fn each_open<S: TableScheduler>(domain: &Common<S>, visit: &dyn Fn(&Slot, u64)) -> bool {
     settle_and(domain, Points::Suppressed, visit)
 }

@@ -41,7 +41,7 @@ fn lifetimes(implementation: Implementation, fault: Fault, threads: usize, opera
     let scheduler = Arc::new(Shuttled::default());
     let mut domain: Domain<Arc<Table>> =
         Domain::new(implementation, Arc::new(Table::new(Arc::clone(&scheduler))));
-    domain.fault = fault;
+    domain.common.fault = fault;
     let world = Arc::new(World::new(domain, threads));
     let weak = Arc::downgrade(&world);
     scheduler.check_at_points(move || weak.upgrade().expect("the threads have it").check());

@@ -128,7 +128,7 @@ fn scene(implementation: Implementation, seed: u64, stop_at: u64) -> (bool, (boo
         (0..4).all(|thread| steps.loan(thread).is_none()),
         "{implementation}, seed {seed}: a loan is left"
     );
-    assert_eq!(scene.domain.lent_slots(), 0, "{implementation}, seed {seed}: a hold is left");
+    assert_eq!(scene.domain.common.lent_slots(), 0, "{implementation}, seed {seed}: a hold is left");
     let waited = scene.progress.lock().unwrap().waited.expect("the opener came to its end");
     (outcome.frozen, waited)
 }

@@ -77,7 +77,7 @@ impl Scene {
         let section = participant.begin();
         for at in 0..2 {
             section.mark(&self.words[(number + at) % 2]);
-            self.domain.point();
+            self.domain.common.point();
             self.check(Some(section.generation()));
         }
         drop(section);
@@ -109,7 +109,7 @@ fn collect(table: &Table, room: &mut Vec<Option<Edge>>) -> Vec<Edge> {
 fn scene(implementation: Implementation, fault: Fault, seed: u64) -> (Vec<&'static str>, u64, u64) {
     let steps = Steps::new(seed, 4);
     let mut domain = Domain::new(implementation, steps.table());
-    domain.fault = fault;
+    domain.common.fault = fault;
     let scene = Arc::new(Scene {
         steps: steps.clone(),
         domain: Arc::new(domain),
@@ -133,7 +133,7 @@ fn scene(implementation: Implementation, fault: Fault, seed: u64) -> (Vec<&'stat
                 if round == 0 {
                     participant.unbind();
                     // Both kinds of leaving, and the slots change hands.
-                    scene.domain.point();
+                    scene.domain.common.point();
                 }
                 drop(participant);
                 scene.steps.set_stranger(number, true);
@@ -165,7 +165,7 @@ fn scene(implementation: Implementation, fault: Fault, seed: u64) -> (Vec<&'stat
     if (0..4).any(|thread| steps.loan(thread).is_some()) {
         scene.is_wrong("a thread keeps a loan");
     }
-    if scene.domain.lent_slots() > 0 {
+    if scene.domain.common.lent_slots() > 0 {
         scene.is_wrong("a loan outlives its section");
     }
     if steps.lent_to_strangers() {

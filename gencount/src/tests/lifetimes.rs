@@ -62,7 +62,7 @@ fn noticed(implementation: Implementation, fault: Fault) -> bool {
             Implementation::ALL.iter().position(|&one| one == implementation).expect("one of all") as u8;
         let faulty = |implementation, table| {
             let mut domain = Domain::new(implementation, table);
-            domain.fault = fault;
+            domain.common.fault = fault;
             domain
         };
         catch_unwind(AssertUnwindSafe(|| run(&bytes, faulty))).is_err()

@@ -17,7 +17,7 @@ type Steady = Domain<Arc<Table>>;
 
 fn domain(implementation: Implementation, fault: Fault, steps: &Arc<Steps>) -> Arc<Steady> {
     let mut domain = Domain::new(implementation, steps.table());
-    domain.fault = fault;
+    domain.common.fault = fault;
     Arc::new(domain)
 }
 
@@ -35,7 +35,7 @@ fn work(participant: &Participant<Arc<Table>>, name: u64, pages: &[&Page]) {
     for page in pages {
         section.mark(&page.word);
         page.unfinished.lock().unwrap().push((name, section.generation()));
-        participant.domain().point();
+        participant.domain().common.point();
         assert!(participant.domain().watermark() < section.generation());
     }
     for page in pages {
@@ -248,8 +248,8 @@ fn frozen_and_waiter(
         bodies.push(Box::new(move || {
             let participant = domain.join();
             page.word.raise(participant.begin_raw());
-            while waiter == Waiter::Parked && domain.parked() == 0 {
-                domain.point();
+            while waiter == Waiter::Parked && domain.common.parked() == 0 {
+                domain.common.point();
             }
             steps.freeze(0, steps.points(0) + point);
             participant.finish_raw();
@@ -260,7 +260,7 @@ fn frozen_and_waiter(
         bodies.push(Box::new(move || {
             let participant = domain.join();
             while page.word.get() == 0 {
-                domain.point();
+                domain.common.point();
             }
             participant.wait(&page.word);
         }));
@@ -277,7 +277,7 @@ fn frozen(fault: Fault, waiter: Waiter, seed: u64, point: u64) -> Outcome {
         bodies.push(Box::new(move || {
             let participant = domain.join();
             while !steps.has_frozen() {
-                domain.point();
+                domain.common.point();
             }
             // Its finish would look at the waiter count in any case: only begin.
             participant.begin_raw();
@@ -320,8 +320,8 @@ fn frozen_with_two_waiters(fault: Fault, early: bool, seed: u64) -> Outcome {
         let steps = steps.clone();
         bodies.push(Box::new(move || {
             let participant = domain.join();
-            while domain.parked() == 0 || !(early || steps.has_frozen()) {
-                domain.point();
+            while domain.common.parked() == 0 || !(early || steps.has_frozen()) {
+                domain.common.point();
             }
             participant.wait(&page.word);
         }));

@@ -13,7 +13,7 @@ fn a_pool_grows_with_the_need_and_no_further() {
             let participants: Vec<_> = (0..10).map(|_| domain.join()).collect();
             // In the first round every slot is in use at this point.
             let one_more = domain.join();
-            assert_eq!(domain.slots(), 11);
+            assert_eq!(domain.common.slots(), 11);
             let sections: Vec<_> =
                 participants.iter().chain([&one_more]).map(|participant| participant.begin()).collect();
             let generations: Vec<_> = sections.iter().map(|section| section.generation()).collect();
@@ -27,7 +27,7 @@ fn a_pool_grows_with_the_need_and_no_further() {
             assert_eq!(domain.watermark(), generations[10]);
             assert_eq!(domain.counters().di_blocks, 11 * round);
         }
-        assert_eq!(domain.slots(), 11);
+        assert_eq!(domain.common.slots(), 11);
     }
 }
 
@@ -40,7 +40,7 @@ fn a_slot_can_be_used_by_a_moved_domain() {
         assert!(domain.is_complete(&word));
         let moved = Arc::new(Arc::into_inner(domain).expect("no participant is left"));
         let participant = moved.join();
-        assert_eq!(moved.slots(), 1);
+        assert_eq!(moved.common.slots(), 1);
         let section = participant.begin();
         assert_eq!(section.generation(), 2);
         section.mark(&word);

@@ -6,6 +6,7 @@
 //! see: reorderings that this machine does not make. The interleavings are searched by seed in the library's own tests.
 #![cfg(feature = "std")]
 
+mod fixed;
 mod history;
 mod lending;
 mod limits;
@@ -63,6 +64,8 @@ suite! {
         a_timed_wait_is_woken_by_the_finish,
         giving_up_races_with_finishing,
         a_timed_wait_reports_a_foreign_word;
+    fixed:
+        a_fixed_implementation_keeps_the_contract;
     lending:
         a_waiter_lends_to_every_section_that_holds_it_up,
         a_time_out_takes_its_lending_back,
