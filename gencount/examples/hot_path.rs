@@ -83,14 +83,14 @@ mod looked_at {
             // SAFETY: no other symbol of the program has this name.
             #[unsafe(no_mangle)]
             #[inline(never)]
-            pub extern "C" fn $begin(participant: &Member<$implementation>) -> u64 {
+            pub(crate) extern "C" fn $begin(participant: &Member<$implementation>) -> u64 {
                 participant.begin_raw()
             }
 
             // SAFETY: no other symbol of the program has this name.
             #[unsafe(no_mangle)]
             #[inline(never)]
-            pub extern "C" fn $finish(participant: &Member<$implementation>) {
+            pub(crate) extern "C" fn $finish(participant: &Member<$implementation>) {
                 participant.finish_raw();
             }
         };

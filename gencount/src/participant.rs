@@ -27,7 +27,7 @@ use crate::word::GenerationWord;
 /// A participant serves one thread: the first that begins a section with it. It can be moved to other threads and
 /// shared with them all the same (put in an `Arc`, say), as long as only that thread begins and finishes; another
 /// thread that tries gets a panic, in release builds too, because two threads in one slot would corrupt the queue. The
-/// check costs a comparison with [`Scheduler::current`]. [`unbind`](Self::unbind) lets another thread take over.
+/// check costs a comparison with [`Scheduler::current`](turnstile::Scheduler::current). [`unbind`](Self::unbind) lets another thread take over.
 ///
 /// # Leaving
 ///
