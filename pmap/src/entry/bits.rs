@@ -17,8 +17,8 @@ bitflags! {
         const ACCESSED = 1 << 3;
         /// Set before the first store through the entry.
         const DIRTY = 1 << 4;
-        /// In an entry of level 2 or 3: a leaf. The same bit of an x86 leaf of level 1 selects the memory type, so never decide by the
-        /// value alone (H-2).
+        /// In an entry of level 2 or 3: a leaf. The same bit of an x86 leaf of level 1 selects the memory type, so
+        /// never decide by the value alone (H-2).
         const LARGE = 1 << 5;
         /// The translation survives a reload of the root.
         const GLOBAL = 1 << 6;
@@ -28,8 +28,8 @@ bitflags! {
         const WIRED = 1 << 8;
         /// Instruction fetches are refused.
         const NO_EXECUTE = 1 << 9;
-        /// Software, in an entry of level 2: translations of the small mappings from which this large one was made may still be
-        /// cached.
+        /// Software, in an entry of level 2: translations of the small mappings from which this large one was made
+        /// may still be cached.
         const PROMOTED = 1 << 10;
     }
 }

@@ -13,8 +13,8 @@
 //! | managed, wired, promoted | 10, 11, 54 | 10, 11, 54 | 10, 11, 54 | 10, 11, 54 |
 //!
 //! Intel SDM vol. 3, tables 4-15 to 4-20 and 29-1 to 29-7; AMD APM vol. 2, 15.25.5. FreeBSD takes the user bit for the
-//! extended tables' execute bit, so that everything mapped in a guest can be executed (H-55); here "executable" is a bit like others,
-//! which happens to be the other way round in different formats.
+//! extended tables' execute bit, so that everything mapped in a guest can be executed (H-55); here "executable" is a
+//! bit like others, which happens to be the other way round in different formats.
 
 use super::Bits;
 

@@ -174,8 +174,8 @@ impl Entry<EptEmulated> {
     }
 
     /// The entry after an access that ended in a violation because a bit was not set, with that bit set; `None` if the
-    /// access is not permitted and the violation is real. Accessed and dirty come in one value, since an entry that can be written and not
-    /// read is a misconfiguration.
+    /// access is not permitted and the violation is real. Accessed and dirty come in one value, since an entry that can
+    /// be written and not read is a misconfiguration.
     #[must_use]
     pub fn after_access(self, access: Access) -> Option<Self> {
         if !self.protection().contains(access.needs() | Protection::READ) {

@@ -4,8 +4,8 @@
 //! and its owner's pmap lock (INV-PV-5). So whoever holds one of them knows that a chunk stays where it is.
 //!
 //! Whoever walks a list lets go of its lock in between and so cannot trust a chunk to be there when he comes
-//! back. He puts two [markers](ChunkHeader::marker) on the list, one before the first chunk and one behind the last, and moves
-//! the first one on. Several may walk at the same time and skip each other's markers.
+//! back. He puts two [markers](ChunkHeader::marker) on the list, one before the first chunk and one behind the
+//! last, and moves the first one on. Several may walk at the same time and skip each other's markers.
 
 use core::ptr::{NonNull, null_mut};
 use core::sync::atomic::{AtomicPtr, Ordering};

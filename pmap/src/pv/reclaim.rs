@@ -4,12 +4,13 @@
 //! the oldest chunks, whosever they are, until a chunk is unused, or a page-table page is empty, or a chunk of its own has a
 //! free entry. Mappings are caches: their next use faults. Wired ones stay.
 //!
-//! *Locks.* The reclaimer holds its own pmap lock throughout. The lock of an address space at a higher address it may wait
-//! for; that of one at a lower address it only tries (H-69), and passes its chunks if it fails. If it finds nothing then, the
-//! operation lets its own lock go, waits for that one, and begins again. No PV-list lock is held while it waits.
+//! *Locks.* The reclaimer holds its own pmap lock throughout. The lock of an address space at a higher address it
+//! may wait for; that of one at a lower address it only tries (H-69), and passes its chunks if it fails. If it finds
+//! nothing then, the operation lets its own lock go, waits for that one, and begins again. No PV-list lock is held
+//! while it waits.
 //!
-//! *Flushes.* A victim is flushed once, when the reclaimer leaves it. PV entries go before that, so the victim is worked on in a
-//! section of delayed invalidation, and pages are marked: `remove_all` waits for the flush.
+//! *Flushes.* A victim is flushed once, when the reclaimer leaves it. PV entries go before that, so the victim is
+//! worked on in a section of delayed invalidation, and pages are marked: `remove_all` waits for the flush.
 //!
 //! *End.* The walk visits each chunk that was on the list when it began once, and finds something or does not.
 
@@ -93,7 +94,8 @@ impl<'a, M: Machine> Victim<'a, M> {
 
 impl<M: Machine> System<M> {
     /// Reclaims for `asking`, whose lock is held and whose state is `state`: it has free entries afterwards. An empty
-    /// page-table page becomes a chunk only if `one_more` says that there may be one more. Returns whether one has. Mappings and page-table pages of any address space may be gone afterwards, `asking`'s included.
+    /// page-table page becomes a chunk only if `one_more` says that there may be one more. Mappings and page-table
+    /// pages of any address space may be gone afterwards, `asking`'s included.
     pub(super) fn reclaim<'s>(
         &'s self,
         asking: &'s Core<M>,

@@ -7,8 +7,8 @@ use crate::machine::{FrameUse, Machine};
 use crate::system::System;
 
 /// Zeroed pages for tables, as many as an operation needs, or none at all. Nobody else knows them, neither
-/// software nor hardware, so those that are still here when the value is dropped go straight back, without a flush (H-15), and a
-/// failure never leaves a table without an entry behind (H-14).
+/// software nor hardware, so those that are still here when the value is dropped go straight back, without a
+/// flush (H-15), and a failure never leaves a table without an entry behind (H-14).
 pub(super) struct FreshTables<'s, M: Machine> {
     system: &'s System<M>,
     frames: [Option<Frame>; ROOT_LEVEL as usize - 1],
