@@ -315,3 +315,39 @@ fn frames_beyond_all_records_are_mapped_unmanaged() {
         });
     }
 }
+
+/// `kenter` flushes nothing; `invalidate_kernel` makes all CPUs see it, for a page, a few of them, or so many that
+/// everything is flushed.
+#[test]
+fn a_replaced_kernel_page_is_seen_everywhere_after_invalidate_kernel() {
+    for pages in [1, 5, 512] {
+        let system = system(small());
+        let machine = system.machine();
+        let va = machine.kernel_window().start();
+        let range = VirtRange::new(va, va.wrapping_add(pages * PAGE_SIZE)).unwrap();
+        let frames = machine.run_cpu(cpu(0), || {
+            system.start_cpu();
+            [7, 8].map(|value| {
+                let frame = machine.allocate_data_frame(true).unwrap();
+                machine.frame_words(frame)[0].store(value, std::sync::atomic::Ordering::Relaxed);
+                frame
+            })
+        });
+        for (frame, value) in frames.into_iter().zip([7, 8]) {
+            machine.run_cpu(cpu(0), || {
+                system.kenter(va, frame, Protection::READ).unwrap();
+                system.invalidate_kernel(range);
+                assert_eq!(machine.supervisor_read(va), Ok(value));
+            });
+            machine.run_cpu(cpu(1), || {
+                system.start_cpu();
+                assert_eq!(machine.supervisor_read(va), Ok(value), "{pages} pages");
+            });
+        }
+        machine.run_cpu(cpu(0), || {
+            system.qremove(va, 1).unwrap();
+            frames.into_iter().for_each(|frame| machine.free_data_frame(frame));
+        });
+        assert_clean(&system);
+    }
+}
