@@ -286,7 +286,7 @@ impl Report {
             (
                 c("switches"),
                 format!(
-                    "switches between address spaces with PCIDs, {} kept translations",
+                    "switches to an address space, {} of which kept its translations",
                     c("switches_kept")
                 ),
             ),

@@ -109,7 +109,7 @@ pub struct Statistics {
     /// Interrupts that were not sent because an operation flushed once for several translations: for each of these beyond
     /// the first, the number of CPUs that were interrupted.
     pub ipis_saved_batching: u64,
-    /// Activations of another user address space than the current one.
+    /// Activations of a user address space that was not current.
     pub switches: u64,
     /// Those of them that kept what the CPU had cached of it.
     pub switches_kept: u64,

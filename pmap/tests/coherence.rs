@@ -24,7 +24,7 @@ fn switching_address_spaces_is_clean_on_every_cpu_model() {
                 assert!(report.is_clean(), "{scene:?}: {:?}", report.first_failures);
                 assert!(report.stale_before_guarantee > 0, "{scene:?}: too tame");
                 let has_pcids = cpu_model.features().pcids > 0;
-                assert_eq!(statistics.switches > 0, has_pcids, "{scene:?}: {statistics:?}");
+                assert!(statistics.switches > statistics.switches_kept, "{scene:?}: {statistics:?}");
                 assert_eq!(statistics.pcid_generations > 0, has_pcids && pcids < 4, "{scene:?}");
                 assert_eq!(statistics.switches_kept > 0, has_pcids && pcids > 2, "{scene:?}: {statistics:?}");
                 assert_eq!(statistics.ipis_saved_lazy > 0, has_pcids, "{scene:?}");

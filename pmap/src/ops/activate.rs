@@ -84,6 +84,7 @@ impl<M: Machine> System<M> {
             return;
         }
         let cr3 = self.join(new, here);
+        self.count(|c| &c.switches, (!new.is_kernel()).into());
         if old.is_null() {
             // The CPU comes into service. Nobody told it of kernel mappings that went before (H-79).
             // ORD: SeqCst, as in `join`, and before the invalidation.
@@ -130,7 +131,6 @@ impl<M: Machine> System<M> {
         let limit = self.tlb_choice().features.pcids;
         let before = cpu.pcids.generation();
         let assigned = pcid::activate(tag, &cpu.pcids, limit, self.mutation(), join);
-        self.count(|c| &c.switches, 1);
         self.count(|c| &c.switches_kept, assigned.kept.into());
         self.count(|c| &c.pcid_generations, (before != cpu.pcids.generation()).into());
         match Pcid::new(assigned.pcid) {
