@@ -151,6 +151,10 @@ impl<S: TableScheduler> Common<S> {
     ///
     /// The slot is in no pool, and stays alive as long as the domain.
     unsafe fn add(&self, slot: NonNull<Slot>) {
+        if self.operations.finishes_lightly {
+            // Early, so that all finishes are alike.
+            crate::barrier::decide();
+        }
         // A walk finds its way back from a node to its slot.
         let _ = slot.as_ptr().expose_provenance();
         let mut pool = self.pool.lock();

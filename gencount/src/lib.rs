@@ -39,6 +39,7 @@ extern crate std;
 #[cfg(all(test, feature = "std", not(gencount_loom)))]
 extern crate self as gencount;
 
+mod barrier;
 #[cfg(not(gencount_loom))]
 mod common;
 #[cfg(not(gencount_loom))]

@@ -54,6 +54,8 @@ pub(crate) struct Operations<S: TableScheduler> {
     pub(crate) each_open: EachOpen<S>,
     /// Whether a section may come to hold up somebody who has queued before.
     pub(crate) holds_up_late: bool,
+    /// Whether finishes may leave the fence to waiters (see [`barrier`](crate::barrier)).
+    pub(crate) finishes_lightly: bool,
 }
 
 impl<S: TableScheduler> Operations<S> {
@@ -66,6 +68,7 @@ impl<S: TableScheduler> Operations<S> {
         may_be_issued: locked::may_be_issued,
         each_open: locked::each_open,
         holds_up_late: false,
+        finishes_lightly: false,
     };
     const LOCKFREE: Self = Self {
         begin: lockfree::begin,
@@ -76,6 +79,7 @@ impl<S: TableScheduler> Operations<S> {
         may_be_issued: lockfree::may_be_issued,
         each_open: lockfree::each_open,
         holds_up_late: false,
+        finishes_lightly: false,
     };
     const SHARDED: Self = Self {
         begin: sharded::begin,
@@ -86,6 +90,7 @@ impl<S: TableScheduler> Operations<S> {
         may_be_issued: sharded::may_be_issued,
         each_open: sharded::each_open,
         holds_up_late: true,
+        finishes_lightly: true,
     };
 
     pub(crate) const fn of(implementation: Implementation) -> Self {

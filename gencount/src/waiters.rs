@@ -5,6 +5,7 @@
 //! Two sides each write, fence, and read what the other wrote (INV-DI-8): a waiter registers here, and then looks once
 //! more whether it has to wait; whoever finished or advanced something does so, and then looks here.
 
+use crate::barrier::{heavy_fence, light_fence};
 use crate::primitive::{Acquire, AtomicUsize, Release, SeqCst, fence_between_seqcst, full_fence};
 
 /// The number of threads that wait or are about to.
@@ -25,6 +26,13 @@ impl WaiterCount {
     pub(crate) fn register(&self) -> Registered<'_> {
         self.add();
         full_fence();
+        Registered(self)
+    }
+
+    /// As [`register`](Self::register), where finishes may look with [`any_lightly`](Self::any_lightly).
+    pub(crate) fn register_heavily(&self) -> Registered<'_> {
+        self.add();
+        heavy_fence();
         Registered(self)
     }
 
@@ -53,6 +61,13 @@ impl WaiterCount {
         fence_between_seqcst();
         // ORD: SeqCst, like the caller's write and both accesses of the partner, `register` and the waiter's scan.
         self.0.load(SeqCst) != 0
+    }
+
+    /// As [`any`](Self::any), for a caller that leaves the fence to the waiters ([`register_heavily`](Self::register_heavily)).
+    #[inline]
+    pub(crate) fn any_lightly(&self) -> bool {
+        light_fence();
+        self.look()
     }
 
     /// As [`any`](Self::any), for a caller that has just changed a pair of a `dcas_queue`.

@@ -69,7 +69,13 @@ impl<S: TableScheduler> Common<S> {
         let mut parked = false;
         let mut deadlock = None;
         let unregistered = self.omits(Fault::WaiterUnregistered) || self.omits(Fault::LendsUnregistered);
-        let _registered = (!unregistered).then(|| self.waiters.register());
+        let _registered = (!unregistered).then(|| {
+            if self.operations.finishes_lightly {
+                self.waiters.register_heavily()
+            } else {
+                self.waiters.register()
+            }
+        });
         let reached = loop {
             let mut advanced = false;
             let mut expired = false;

@@ -36,6 +36,9 @@ impl Hasher for Mix {
     }
 }
 
+/// Those of the algorithm, and for each section what brings its stores to the others.
+const THREADS: usize = SECTIONS + WAITERS + SECTIONS;
+
 /// Set in the environment, this makes the search larger: twenty million states, two gigabytes.
 const LONG: &str = "SHARDED_STATES_LONG";
 
@@ -47,7 +50,7 @@ fn search(variant: Variant, rounds: [u8; SECTIONS], waits: [u8; WAITERS]) -> Res
     let mut open = vec![start];
     while let Some(state) = open.pop() {
         let (mut done, mut moved) = (0, false);
-        for thread in 0..SECTIONS + WAITERS {
+        for thread in 0..THREADS {
             match state.step(thread, variant) {
                 Next::Done => done += 1,
                 Next::Blocked => {}
@@ -60,7 +63,7 @@ fn search(variant: Variant, rounds: [u8; SECTIONS], waits: [u8; WAITERS]) -> Res
                 }
             }
         }
-        if !moved && done < SECTIONS + WAITERS {
+        if !moved && done < THREADS {
             return Err("a waiter sleeps for ever");
         }
     }
@@ -90,6 +93,21 @@ fn every_interleaving_keeps_the_contract() {
 #[test]
 fn a_mark_with_a_later_reading_is_as_safe() {
     assert!(search(Variant::MarkReadsTheClock, [1, 1], [1, 1]).is_ok());
+}
+
+/// Finishes that store and leave the fence to the waiters.
+#[test]
+fn light_finishes_keep_the_contract() {
+    let states = search(Variant::Light, [1, 1], [1, 1]).unwrap();
+    println!("{states} states");
+    assert!(states > 100_000);
+}
+
+#[test]
+fn light_finishes_need_the_waiters_fence_and_their_own_before_they_scan() {
+    for variant in [Variant::LightWithoutHeavyFence, Variant::LightScanWithoutFence] {
+        assert!(STUCK.contains(&search(variant, [1, 1], [1, 1])), "{variant:?}");
+    }
 }
 
 /// Publishing the second reading spares waiters; what is safe does not depend on it.

@@ -23,7 +23,17 @@ enum Missing {
     Word,
 }
 
+/// Who makes the fence between closing and the look.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// The finish, which exchanges.
+    Full,
+    /// The waiter, for a finish that stores.
+    Light,
+}
+
 struct Scene {
+    form: Form,
     clock: Clock,
     slot: Published,
     word: LoanWord,
@@ -34,10 +44,14 @@ struct Scene {
 
 impl Scene {
     fn finish(&self, missing: Missing) {
-        self.slot.close();
-        let any = match missing {
-            Missing::FinishFence => self.count.any_unfenced(),
-            _ => self.count.any_after_seqcst(),
+        match self.form {
+            Form::Full => self.slot.close(),
+            Form::Light => self.slot.close_lightly(),
+        }
+        let any = match (missing, self.form) {
+            (Missing::FinishFence, _) => self.count.any_unfenced(),
+            (_, Form::Full) => self.count.any_after_seqcst(),
+            (_, Form::Light) => self.count.any_lightly(),
         };
         if any || (missing != Missing::Word && self.word.is_set()) {
             let mut held = self.table.lock().expect("no panic");
@@ -48,9 +62,10 @@ impl Scene {
     }
 
     fn lend_and_give_up(&self, missing: Missing) {
-        let registered = match missing {
-            Missing::WaiterFence => self.count.register_unfenced(),
-            _ => self.count.register(),
+        let registered = match (missing, self.form) {
+            (Missing::WaiterFence, _) => self.count.register_unfenced(),
+            (_, Form::Full) => self.count.register(),
+            (_, Form::Light) => self.count.register_heavily(),
         };
         {
             let mut held = self.table.lock().expect("no panic");
@@ -65,8 +80,9 @@ impl Scene {
     }
 }
 
-fn lend_against_finish(waiters: usize, missing: Missing) {
+fn lend_against_finish(form: Form, waiters: usize, missing: Missing) {
     let scene = Arc::new(Scene {
+        form,
         clock: Clock::new(),
         slot: Published::new(),
         word: LoanWord::new(),
@@ -89,24 +105,32 @@ fn lend_against_finish(waiters: usize, missing: Missing) {
 
 #[test]
 fn no_loan_outlives_its_section() {
-    loom::model(|| lend_against_finish(1, Missing::Nothing));
+    for form in [Form::Full, Form::Light] {
+        loom::model(move || lend_against_finish(form, 1, Missing::Nothing));
+    }
 }
 
 #[test]
 fn no_loan_of_two_outlives_its_section() {
-    let mut model = loom::model::Builder::new();
-    model.preemption_bound = Some(3);
-    model.check(|| lend_against_finish(2, Missing::Nothing));
+    for form in [Form::Full, Form::Light] {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(move || lend_against_finish(form, 2, Missing::Nothing));
+    }
 }
 
 #[test]
 fn without_either_fence_a_loan_outlives_its_section() {
-    assert!(fails(|| lend_against_finish(1, Missing::WaiterFence)));
-    assert!(fails(|| lend_against_finish(1, Missing::FinishFence)));
+    for form in [Form::Full, Form::Light] {
+        assert!(fails(move || lend_against_finish(form, 1, Missing::WaiterFence)));
+        assert!(fails(move || lend_against_finish(form, 1, Missing::FinishFence)));
+    }
 }
 
 #[test]
 fn without_the_loan_word_a_loan_outlives_its_section() {
-    assert!(fails(|| lend_against_finish(1, Missing::Word)));
-    assert!(fails(|| lend_against_finish(1, Missing::Withdrawal)));
+    for form in [Form::Full, Form::Light] {
+        assert!(fails(move || lend_against_finish(form, 1, Missing::Word)));
+        assert!(fails(move || lend_against_finish(form, 1, Missing::Withdrawal)));
+    }
 }

@@ -5,10 +5,11 @@ use core::ptr::NonNull;
 use turnstile::TableScheduler;
 
 use super::protocol::{Clock, Raised, oldest};
+use crate::barrier;
 use crate::common::Common;
 use crate::fault::Fault;
 use crate::operations::Points;
-use crate::primitive::{AtomicPtr, SeqCst};
+use crate::primitive::{AtomicPtr, SeqCst, full_fence};
 use crate::slot::Slot;
 
 /// The state of a domain that uses this implementation.
@@ -90,9 +91,17 @@ fn publish_again<S: TableScheduler>(domain: &Common<S>, slot: &Slot, generation:
 #[inline]
 pub(crate) unsafe fn finish<S: TableScheduler>(domain: &Common<S>, slot: &Slot) {
     domain.point();
-    slot.shared.published.close();
-    domain.point();
-    look(domain, slot);
+    if barrier::is_light() {
+        slot.shared.published.close_lightly();
+        domain.point();
+        if domain.owes_a_look(domain.waiters.any_lightly(), slot) {
+            let_go(domain, slot);
+        }
+    } else {
+        slot.shared.published.close();
+        domain.point();
+        look(domain, slot);
+    }
 }
 
 /// The look for waiters of whoever has changed what its slot publishes.
@@ -107,6 +116,8 @@ fn look<S: TableScheduler>(domain: &Common<S>, slot: &Slot) {
 #[cold]
 #[inline(never)]
 fn let_go<S: TableScheduler>(domain: &Common<S>, slot: &Slot) {
+    // A light finish has not made one. Of several finishes that scan, one has to see all of them closed.
+    full_fence();
     if !domain.omits(Fault::FinishDoesNotSettle) {
         settle(domain, Points::Reached);
     }

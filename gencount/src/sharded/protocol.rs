@@ -4,7 +4,8 @@
 //!
 //! * A section *opens*: it reads the clock, publishes that reading in its slot, and reads the clock again. The second
 //!   reading is its generation; if it is another one, the section publishes that instead.
-//! * It *closes*: it publishes 0.
+//! * It *closes*: it publishes 0; with an exchange, or with a store if waiters issue the fence for it
+//!   ([`barrier`](crate::barrier)).
 //! * Whoever wants the watermark at m *raises* the clock past m, and then *settles*: reads the clock, then every slot, and
 //!   raises the watermark to just below the smallest reading that it found open, and below the clock.
 //!
@@ -20,7 +21,7 @@
 
 use crossbeam_utils::CachePadded;
 
-use crate::primitive::{AcqRel, Acquire, AtomicU64, Relaxed, SeqCst, fence_between_seqcst};
+use crate::primitive::{AcqRel, Acquire, AtomicU64, Relaxed, Release, SeqCst, fence_between_seqcst};
 
 /// The state that all sections of a domain read, and only waiters write.
 pub(crate) struct Clock {
@@ -49,6 +50,14 @@ impl Published {
         // ORD: SeqCst, a read-modify-write: releases what the section did to the `read` that sees it (INV-DI-2), and is
         // the finisher's write in the Dekker pair with a waiter's registration (INV-DI-8).
         self.0.swap(0, SeqCst);
+    }
+
+    /// Closes the section and leaves the fence to the waiters. A look has to follow that does the same.
+    #[inline]
+    pub(crate) fn close_lightly(&self) {
+        // ORD: Release: what the section did, to the `read` that sees it (INV-DI-2). The finisher's write in the asymmetric
+        // pair with a waiter's registration (see `barrier`).
+        self.0.store(0, Release);
     }
 
     fn publish(&self, reading: u64) {

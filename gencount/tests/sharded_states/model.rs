@@ -35,6 +35,18 @@ pub(crate) enum Variant {
     FinishBlind,
     /// A finish that sees waiters does not scan.
     FinishDoesNotSettle,
+    /// A finish stores, and leaves the fence to waiters: as right.
+    Light,
+    /// The same, but a waiter makes a fence for itself only.
+    LightWithoutHeavyFence,
+    /// The same, but a finish that sees waiters scans with its store still on the way.
+    LightScanWithoutFence,
+}
+
+impl Variant {
+    fn is_light(self) -> bool {
+        matches!(self, Self::Light | Self::LightWithoutHeavyFence | Self::LightScanWithoutFence)
+    }
 }
 
 /// A pass over the slots.
@@ -78,6 +90,8 @@ pub(crate) struct State {
     /// The waiter that holds the table's lock, plus 1.
     table: u8,
     slots: [u8; SECTIONS],
+    /// Sections whose closing store is on the way: in the processor's buffer, where nobody else sees it.
+    on_the_way: [bool; SECTIONS],
     sections: [Section; SECTIONS],
     waits: [Waiter; WAITERS],
 }
@@ -106,8 +120,10 @@ impl State {
     pub(crate) fn step(self, thread: usize, variant: Variant) -> Next {
         let next = if thread < SECTIONS {
             self.section(thread, variant)
-        } else {
+        } else if thread < SECTIONS + WAITERS {
             self.wait(thread - SECTIONS, variant)
+        } else {
+            self.arrive(thread - SECTIONS - WAITERS)
         };
         if let Next::To(state) = &next
             && state.sections.iter().any(|one| one.generation != 0 && state.watermark >= one.generation)
@@ -117,12 +133,32 @@ impl State {
         next
     }
 
+    /// A store that is on the way arrives.
+    fn arrive(mut self, number: usize) -> Next {
+        if !self.on_the_way[number] {
+            return Next::Done;
+        }
+        self.fence(number);
+        Next::To(self)
+    }
+
+    /// What a full fence of the section's processor does.
+    fn fence(&mut self, number: usize) {
+        if core::mem::take(&mut self.on_the_way[number]) {
+            self.slots[number] = 0;
+        }
+    }
+
     /// One step of a scan; true when it is over.
-    fn scan(&self, scan: &mut Scan, variant: Variant) -> bool {
+    fn scan(&self, scan: &mut Scan, variant: Variant, own: Option<usize>) -> bool {
         if variant == Variant::NoScan {
             return true;
         }
-        match self.slots[usize::from(scan.at)] {
+        let at = usize::from(scan.at);
+        // A thread sees its own stores at once.
+        let forwarded = own == Some(at) && self.on_the_way[at];
+        match self.slots[at] {
+            _ if forwarded => {}
             0 => {}
             reading => scan.limit = scan.limit.min(reading - 1),
         }
@@ -150,6 +186,8 @@ impl State {
                 me.step = 2;
             }
             1 => {
+                // An exchange, so what was on the way has arrived.
+                self.fence(number);
                 self.slots[number] = me.reading;
                 me.step = 2;
             }
@@ -188,7 +226,11 @@ impl State {
                 me.scan.at = 1;
             }
             5 => {
-                self.slots[number] = 0;
+                if variant.is_light() {
+                    self.on_the_way[number] = true;
+                } else {
+                    self.slots[number] = 0;
+                }
                 me.generation = 0;
                 me.marked = false;
                 for waiter in &mut self.waits {
@@ -207,12 +249,15 @@ impl State {
                 };
             }
             7 => {
+                if variant != Variant::LightScanWithoutFence {
+                    self.fence(number);
+                }
                 let limit = if variant == Variant::NotRaised { self.clock } else { self.clock - 1 };
                 me.scan = Scan { limit, at: 0 };
                 me.step = 8;
             }
             8 => {
-                if self.scan(&mut me.scan, Variant::Faithful) {
+                if self.scan(&mut me.scan, Variant::Faithful, Some(number)) {
                     me.step = 9;
                 }
             }
@@ -263,7 +308,7 @@ impl State {
                 me.step += 1;
             }
             4 | 12 => {
-                if self.scan(&mut me.scan, variant) {
+                if self.scan(&mut me.scan, variant, None) {
                     me.step += 1;
                 }
             }
@@ -289,7 +334,16 @@ impl State {
                 if variant != Variant::RegistersLate {
                     self.waiters += 1;
                 }
-                me.step = 10;
+                me.step = if variant == Variant::Light || variant == Variant::LightScanWithoutFence {
+                    21
+                } else {
+                    10
+                };
+            }
+            // One processor after the other executes the fence that this one asks for.
+            21..=22 => {
+                self.fence(usize::from(me.step - 21));
+                me.step = if me.step == 22 { 10 } else { 22 };
             }
             10 => {
                 if self.table != 0 {
