@@ -2,27 +2,27 @@
 
 use std::sync::Arc;
 
-use gencount::{Domain, GenerationWord, Hosted, Implementation, Participant};
+use gencount::{Domain, GenerationWord, Hosted, Locked, Lockfree, Participant, Sharded, Static};
 
 use super::epoch::Epoch;
 use super::list::GenerationList;
 use super::marked_list::{Marked, Spin, Yield};
 use super::runner::{Contender, Lane, Peer};
 
-/// A domain of `gencount`, as its users have it.
-struct Counting(Arc<Domain<Hosted>>);
+/// A domain of `gencount` whose implementation is known when the program is compiled: so are those of its peers.
+struct Counting<D: Static>(Arc<Domain<Hosted, D>>);
 
-impl Counting {
-    fn contender(implementation: Implementation) -> Contender {
-        Contender::new(implementation.name(), move |_| Self(Arc::new(Domain::new(implementation, Hosted))))
+impl<D: Static> Counting<D> {
+    fn contender() -> Contender {
+        Contender::new(D::IMPLEMENTATION.name(), |_| Self(Arc::new(Domain::fixed(Hosted))))
     }
 }
 
-impl Peer for Counting {
+impl<D: Static> Peer for Counting<D> {
     const WAITS: bool = true;
-    type Lane<'peer> = CountingLane;
+    type Lane<'peer> = CountingLane<D>;
 
-    fn lane(&self, _: usize) -> CountingLane {
+    fn lane(&self, _: usize) -> CountingLane<D> {
         CountingLane { participant: self.0.join(), word: GenerationWord::new() }
     }
 
@@ -32,12 +32,12 @@ impl Peer for Counting {
     }
 }
 
-struct CountingLane {
-    participant: Participant<Hosted>,
+struct CountingLane<D: Static> {
+    participant: Participant<Hosted, D>,
     word: GenerationWord,
 }
 
-impl Lane for CountingLane {
+impl<D: Static> Lane for CountingLane<D> {
     #[inline]
     fn pair(&mut self) {
         drop(self.participant.begin());
@@ -56,9 +56,9 @@ pub(super) fn contenders() -> Vec<Contender> {
     vec![
         Contender::new("published", Marked::<Spin>::new),
         Contender::new("published-yield", Marked::<Yield>::new),
-        Counting::contender(Implementation::Locked),
-        Counting::contender(Implementation::Lockfree),
-        Counting::contender(Implementation::Sharded),
+        Counting::<Locked>::contender(),
+        Counting::<Lockfree>::contender(),
+        Counting::<Sharded>::contender(),
         Contender::new("mutex-std", GenerationList::<super::list::Std>::new),
         Contender::new("mutex-parking_lot", GenerationList::<super::list::ParkingLot>::new),
         Contender::new("crossbeam-epoch", |_| Epoch::new()),

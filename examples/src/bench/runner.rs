@@ -82,6 +82,29 @@ pub(super) fn cores() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// Keeps the calling thread on the core of this number, where that can be asked for: two threads may otherwise share one core
+/// for a whole run, though there is one for each.
+fn pin(number: usize) {
+    #[cfg(target_os = "linux")]
+    // SAFETY: a set of cores is plain data, for which zero is empty; the calls read and write these two and no more than
+    // their size.
+    unsafe {
+        let mut allowed: libc::cpu_set_t = std::mem::zeroed();
+        let mut own = allowed;
+        let size = size_of::<libc::cpu_set_t>();
+        if libc::sched_getaffinity(0, size, &raw mut allowed) != 0 {
+            return;
+        }
+        let mut cores = (0..8 * size).filter(|&core| libc::CPU_ISSET(core, &allowed));
+        if let Some(core) = cores.nth(number) {
+            libc::CPU_SET(core, &mut own);
+            libc::sched_setaffinity(0, size, &raw const own);
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = number;
+}
+
 /// Does pairs until told to stop.
 fn work(mut lane: impl Lane, mix: Mix, done: &AtomicU64, stop: &AtomicBool) {
     let (pairs, waits, batch) = match mix {
@@ -106,6 +129,8 @@ fn work(mut lane: impl Lane, mix: Mix, done: &AtomicU64, stop: &AtomicBool) {
 fn measure<P: Peer>(peer: &P, load: Load) -> Sample {
     let counts: Vec<CachePadded<AtomicU64>> = (0..load.threads).map(|_| CachePadded::default()).collect();
     let stop = CachePadded::new(AtomicBool::new(false));
+    // Asked for here: a pinned thread is told of one core.
+    let running = cores().min(load.threads);
     let barrier = Barrier::new(load.threads + 1);
     // ORD: Relaxed: numbers on their own; the end of the scope orders the last.
     let total = || -> u64 { counts.iter().map(|count| count.load(Ordering::Relaxed)).sum() };
@@ -113,6 +138,9 @@ fn measure<P: Peer>(peer: &P, load: Load) -> Sample {
         for (number, done) in counts.iter().enumerate() {
             let (stop, barrier) = (&stop, &barrier);
             scope.spawn(move || {
+                if load.threads <= running {
+                    pin(number);
+                }
                 let lane = peer.lane(number);
                 barrier.wait();
                 work(lane, load.mix, done, stop);
@@ -133,7 +161,6 @@ fn measure<P: Peer>(peer: &P, load: Load) -> Sample {
         stop.store(true, Ordering::Relaxed);
         result
     });
-    let running = cores().min(load.threads);
     Sample {
         ns_per_op: elapsed.as_secs_f64() * 1e9 * running as f64 / ops as f64,
         restarts_per_op: peer.restarts() as f64 / total() as f64,
