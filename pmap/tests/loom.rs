@@ -152,7 +152,8 @@ fn race(mutation: Option<Mutation>, initiators: usize, activations: usize) {
             }
             holds = (holds && world.activate().kept) || world.walk();
         }
-        let interrupted = others.into_iter().fold(false, |any, other| other.join().unwrap() || any);
+        let interrupted =
+            others.into_iter().map(|other| other.join().unwrap()).filter(|hit| *hit).count() > 0;
         assert!(interrupted || !holds, "a stale translation, and no interrupt");
     });
 }
@@ -198,6 +199,11 @@ struct Cpus<const N: usize> {
     mailboxes: [Mailbox; N],
     done: [UnsafeCell<u64>; N],
 }
+
+// SAFETY: the words are in loom's cells, which report every access at the same time as another; to find those is what this is for.
+unsafe impl<const N: usize> Send for Cpus<N> {}
+// SAFETY: as above.
+unsafe impl<const N: usize> Sync for Cpus<N> {}
 
 impl<const N: usize> Cpus<N> {
     fn new() -> Self {
