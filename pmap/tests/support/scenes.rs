@@ -12,6 +12,21 @@ use crate::support::{READ_WRITE, cpu, deterministic, system};
 const VA: VirtAddr = VirtAddr(0x40_0000);
 const ROUNDS: u64 = 60;
 
+/// How far a CPU has come, for others that wait for it.
+#[derive(Default)]
+struct Stage(AtomicU64);
+
+impl Stage {
+    fn reach(&self, machine: &SimMachine, stage: u64) {
+        self.0.store(stage, Ordering::Release);
+        machine.wake_all();
+    }
+
+    fn wait(&self, machine: &SimMachine, stage: u64) {
+        machine.wait_until(|| self.0.load(Ordering::Acquire) >= stage);
+    }
+}
+
 /// One address space and one page on a machine of `cpus`; `f` is run on all of them at once.
 fn on_cpus(
     cpus: usize,
@@ -50,30 +65,25 @@ fn enter(space: &Pmap<'_, SimMachine>, frame: Frame, access: Access, flags: Ente
 
 /// H-13: a CPU stores to a page while another one unwires it. The store must not be forgotten.
 pub(crate) fn store_during_unwire(seed: u64, mutation: Option<Mutation>) -> Result<(), String> {
-    let (begun, stored) = (AtomicU64::new(0), AtomicU64::new(0));
+    let (begun, stored) = (Stage::default(), Stage::default());
     on_cpus(2, seed, mutation, |system, space, page, me| {
         let machine = system.machine();
-        let reach = |stage: &AtomicU64, round| {
-            stage.store(round, Ordering::Release);
-            machine.wake_all();
-        };
-        let wait = |stage: &AtomicU64, round| machine.wait_until(|| stage.load(Ordering::Acquire) >= round);
         for round in 1..=ROUNDS {
             if me == 1 {
-                wait(&begun, round);
+                begun.wait(machine, round);
                 machine.write(VA, round).expect("mapped writable");
-                reach(&stored, round);
+                stored.reach(machine, round);
                 continue;
             }
             enter(space, page.frame(), Access::Read, EnterFlags::WIRED);
             system.clear_modify(page);
             page.clear_dirty();
-            reach(&begun, round);
+            begun.reach(machine, round);
             space.unwire(VirtRange::page_of(VA)).expect("wired");
-            wait(&stored, round);
+            stored.wait(machine, round);
             if !system.is_modified(page) {
                 // Let the other one end.
-                reach(&begun, ROUNDS);
+                begun.reach(machine, ROUNDS);
                 return Err(format!("the store of round {round} left no trace"));
             }
         }
@@ -206,34 +216,29 @@ pub(crate) fn readers_of_a_replaced_page(seed: u64, mutation: Option<Mutation>) 
 /// H-39: another CPU begins to run an address space whose pages are just being removed. Entries are taken as
 /// atomically as anywhere else, and whoever is active when they are flushed is flushed, too.
 pub(crate) fn activation_during_remove_pages(seed: u64, mutation: Option<Mutation>) -> Result<(), String> {
-    let (asked, answered) = (AtomicU64::new(0), AtomicU64::new(0));
+    let (asked, answered) = (Stage::default(), Stage::default());
     on_cpus(2, seed, mutation, |system, space, page, me| {
         let machine = system.machine();
-        let reach = |stage: &AtomicU64, round| {
-            stage.store(round, Ordering::Release);
-            machine.wake_all();
-        };
-        let wait = |stage: &AtomicU64, round| machine.wait_until(|| stage.load(Ordering::Acquire) >= round);
         let mut refused = 0;
         for round in 1..=ROUNDS {
             if me == 1 {
                 system.activate_kernel();
-                reach(&answered, 2 * round - 1);
-                wait(&asked, round);
+                answered.reach(machine, 2 * round - 1);
+                asked.wait(machine, round);
                 space.activate();
                 let _ = machine.write(VA, round);
-                reach(&answered, 2 * round);
+                answered.reach(machine, 2 * round);
                 continue;
             }
-            wait(&answered, 2 * round - 1);
+            answered.wait(machine, 2 * round - 1);
             enter(space, page.frame(), Access::Write, EnterFlags::empty());
-            reach(&asked, round);
+            asked.reach(machine, round);
             match space.remove_pages() {
                 Ok(()) if space.extract(VA).is_some() => return Err("a mapping is left".to_string()),
                 Ok(()) => {}
                 Err(_) => refused += 1,
             }
-            wait(&answered, 2 * round);
+            answered.wait(machine, 2 * round);
             space.remove(VirtRange::user());
         }
         if me == 0 && refused == ROUNDS { Err("never alone".to_string()) } else { Ok(()) }
@@ -243,30 +248,25 @@ pub(crate) fn activation_during_remove_pages(seed: u64, mutation: Option<Mutatio
 /// H-12: a store through a writable mapping that is being write-protected while it is clean. Nothing is flushed, and yet
 /// the store either is noted as one, or faults.
 pub(crate) fn store_during_a_flush_free_protect(seed: u64, mutation: Option<Mutation>) -> Result<(), String> {
-    let (begun, stored) = (AtomicU64::new(0), AtomicU64::new(0));
+    let (begun, stored) = (Stage::default(), Stage::default());
     on_cpus(2, seed, mutation, |system, space, page, me| {
         let machine = system.machine();
-        let reach = |stage: &AtomicU64, round| {
-            stage.store(round, Ordering::Release);
-            machine.wake_all();
-        };
-        let wait = |stage: &AtomicU64, round| machine.wait_until(|| stage.load(Ordering::Acquire) >= round);
         for round in 1..=ROUNDS {
             if me == 1 {
                 let _ = machine.read(VA);
-                wait(&begun, round);
+                begun.wait(machine, round);
                 let done = machine.write(VA, round).is_ok();
-                reach(&stored, 2 * round + u64::from(done));
+                stored.reach(machine, 2 * round + u64::from(done));
                 continue;
             }
             enter(space, page.frame(), Access::Read, EnterFlags::empty());
             page.clear_dirty();
-            reach(&begun, round);
+            begun.reach(machine, round);
             space.protect(VirtRange::page_of(VA), Protection::READ);
-            wait(&stored, 2 * round);
-            let done = stored.load(Ordering::Acquire) == 2 * round + 1;
+            stored.wait(machine, 2 * round);
+            let done = stored.0.load(Ordering::Acquire) == 2 * round + 1;
             if done && !page.is_dirty() && !system.is_modified(page) {
-                reach(&begun, ROUNDS);
+                begun.reach(machine, ROUNDS);
                 return Err(format!("the store of round {round} left no trace"));
             }
         }
