@@ -72,7 +72,8 @@ where
 {
     /// As [`wait`](Self::wait), but gives up after `timeout`; says whether the wait is over. Nothing is left behind by a
     /// wait that gave up: what it lent has been taken back. A timeout beyond the clock's range is none. A wait that could
-    /// not end but by its limit, because of a cycle (see [`wait_or_deadlock`](Self::wait_or_deadlock)), gives up at once.
+    /// not end but by its limit, because of a cycle (see [`wait_or_deadlock`](Self::wait_or_deadlock)), gives up at once: when it
+    /// begins, or when somebody who has no limit closes the cycle.
     ///
     /// For schedulers whose table's scheduler has a clock ([`TimedScheduler`]).
     ///

@@ -244,7 +244,7 @@ impl<S: TableScheduler, D: Dispatch> Participant<S, D> {
     /// # Panics
     ///
     /// In debug builds, inside a section: it would wait for itself. In all builds, if it would never end, because a section that
-    /// it waits for waits, directly or through others, for the calling thread (see [`wait_or_deadlock`](Self::wait_or_deadlock));
+    /// it waits for waits, directly or through others, for the calling thread, without a time limit (see [`wait_or_deadlock`](Self::wait_or_deadlock));
     /// and if `word` holds a generation that this domain has never issued and nothing is open that could issue it: the
     /// word belongs to another domain.
     #[inline]
@@ -281,7 +281,8 @@ impl<S: TableScheduler, D: Dispatch> Participant<S, D> {
     /// # Errors
     ///
     /// [`Deadlock`] if a section that is waited for is the calling thread's own, or its thread waits, directly or through
-    /// others, for the calling thread: in this domain, or for a lock of the same table, with a time limit or without.
+    /// others, for the calling thread: in this domain, or for a lock of the same table. If one of those waits has a time limit, it is
+    /// given up at once instead.
     ///
     /// # Panics
     ///

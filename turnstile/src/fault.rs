@@ -12,6 +12,8 @@ pub(crate) enum Fault {
     ArrivesAnew,
     /// A way that leads back over more than one owner is not searched.
     NotSearched,
+    /// A wait with a time limit stays on a cycle that somebody closes.
+    LimitedNotEnded,
     /// A wait that times out leaves its loan behind.
     NotTakenBack,
     /// A thread queues without looking again under the chain lock.

@@ -201,6 +201,28 @@ pub(crate) fn a_cycle_through_a_lock_is_reported(implementation: Implementation)
     });
 }
 
+/// The same cycle, closed by the section's thread: a wait that would end by itself is given up for it.
+pub(crate) fn a_timed_wait_on_a_cycle_gives_way(implementation: Implementation) {
+    within_a_minute(move || {
+        let domain = domain(implementation);
+        let word = Arc::new(GenerationWord::new());
+        let mutex: Arc<PiMutex> = Arc::default();
+        let wanted = mutex.clone();
+        let open = Open::start_and(&domain, &word, move || drop(wanted.lock()));
+        let waiting = word.clone();
+        let (waiter, thread) = high(&domain, move |participant| {
+            let guard = mutex.lock();
+            assert!(!participant.wait_timeout(&waiting, Duration::from_secs(1000)));
+            drop(guard);
+            participant.wait(&waiting);
+        });
+        until(|| is_blocked(thread));
+        open.go_on();
+        waiter.join().unwrap();
+        open.handle.join().unwrap();
+    });
+}
+
 pub(crate) fn waiting_for_the_own_section_is_reported(implementation: Implementation) {
     let domain = domain(implementation);
     let participant = domain.join();

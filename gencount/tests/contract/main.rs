@@ -72,6 +72,7 @@ suite! {
         a_cancelled_waiter_looks_again_and_lends_again,
         a_waiter_lends_through_a_lock,
         a_cycle_through_a_lock_is_reported,
+        a_timed_wait_on_a_cycle_gives_way,
         waiting_for_the_own_section_is_reported,
         a_thread_that_ended_in_its_section_leaves_its_loan_to_nobody,
         no_loan_is_left_over;

@@ -161,6 +161,26 @@ fn a_cycle_is_refused_to_somebody() {
     });
 }
 
+/// The same, if one of the two has a time limit: the other one is never refused, and goes on when that one has let go.
+#[test]
+fn a_time_limit_on_a_cycle_gives_way() {
+    explore(20, || {
+        let both = Arc::new([fresh::<Shared>(), fresh::<Shared>()]);
+        let there = both.clone();
+        let limited = spawn(2, move || {
+            let first = there[1].mutex.lock();
+            there[0].use_once(TimeLimit);
+            // SAFETY: locked above.
+            unsafe { there[1].mutex.unlock(first) };
+        });
+        let first = both[0].mutex.lock();
+        both[1].use_once(Wait);
+        // SAFETY: locked above.
+        unsafe { both[0].mutex.unlock(first) };
+        limited.join().unwrap();
+    });
+}
+
 /// Who queues without setting the waiters' bit is forgotten by an unlock that does not look (INV-M-2).
 #[test]
 fn without_the_waiters_bit_a_wake_up_is_lost() {

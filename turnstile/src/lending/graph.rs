@@ -13,7 +13,7 @@ use core::ptr::NonNull;
 
 use super::list::List;
 use super::node::{ByAddress, ByOwner, ByThread, Hold, Waiter};
-use super::report::{Deadlock, Edge, Link, Statistics};
+use super::report::{Edge, Statistics};
 use crate::fault::{Fault, omits};
 use crate::{Address, LendingScheduler, Priority, Queue, ThreadId};
 
@@ -46,7 +46,7 @@ impl Bucket {
 pub(super) struct Graph<const CHAINS: usize> {
     buckets: [Bucket; CHAINS],
     arrivals: Cell<u64>,
-    searches: Cell<u64>,
+    pub(super) searches: Cell<u64>,
     work_head: Cell<Option<NonNull<Waiter>>>,
     work_tail: Cell<Option<NonNull<Waiter>>>,
     pub(super) statistics: Cell<Statistics>,
@@ -169,7 +169,7 @@ impl<const CHAINS: usize> Graph<CHAINS> {
         }
     }
 
-    fn push_work(&self, waiter: &Waiter) {
+    pub(super) fn push_work(&self, waiter: &Waiter) {
         if waiter.has_work.replace(true) {
             return;
         }
@@ -182,7 +182,7 @@ impl<const CHAINS: usize> Graph<CHAINS> {
         }
     }
 
-    fn pop_work(&self) -> Option<&Waiter> {
+    pub(super) fn pop_work(&self) -> Option<&Waiter> {
         // SAFETY: as in `push_work`.
         let waiter = unsafe { self.work_head.get()?.as_ref() };
         self.work_head.set(waiter.work.take());
@@ -258,20 +258,13 @@ impl<const CHAINS: usize> Graph<CHAINS> {
         }
     }
 
-    /// Makes `owner` the single owner of `address`, for all who wait there now, or leaves it without one.
+    /// Makes `owner` the single owner of `address`, for all who wait there now, or leaves it without one. It closes no cycle.
     pub(super) fn claim<S: LendingScheduler>(
         &self,
         scheduler: &S,
         address: Address,
         owner: Option<ThreadId>,
-    ) -> Result<(), Deadlock> {
-        if let Some(owner) = owner {
-            self.refuse_cycle(owner, |thread| {
-                self.blocked(thread)
-                    .filter(|waiter| waiter.address == address)
-                    .map(|_| Link { thread, address })
-            })?;
-        }
+    ) {
         // Usually all have the same old owner, and this goes round once.
         while let Some(old) =
             self.waiters(address).map(|waiter| waiter.owner.get()).find(|current| *current != owner)
@@ -295,9 +288,10 @@ impl<const CHAINS: usize> Graph<CHAINS> {
         if let Some(owner) = owner {
             self.propagate(scheduler, owner);
         }
-        Ok(())
     }
 
+    /// Registers a hold, which closes no cycle.
+    ///
     /// # Safety
     ///
     /// `hold` is used with this graph only, is not registered, and stays at its place until it has been released.
@@ -308,12 +302,7 @@ impl<const CHAINS: usize> Graph<CHAINS> {
         address: Address,
         owner: ThreadId,
         level: u64,
-    ) -> Result<(), Deadlock> {
-        self.refuse_cycle(owner, |thread| {
-            self.blocked(thread)
-                .filter(|waiter| waiter.address == address && waiter.token >= level)
-                .map(|_| Link { thread, address })
-        })?;
+    ) {
         hold.owner.set(Some(owner));
         hold.address.set(Some(address));
         hold.level.set(level);
@@ -323,7 +312,6 @@ impl<const CHAINS: usize> Graph<CHAINS> {
             self.of(owner).held.push(hold);
         }
         self.propagate(scheduler, owner);
-        Ok(())
     }
 
     /// Unregisters a hold and takes back what was lent through it; says whether it was registered.
@@ -340,70 +328,6 @@ impl<const CHAINS: usize> Graph<CHAINS> {
         }
         self.propagate(scheduler, owner);
         true
-    }
-
-    /// An error if what `from` waits for, directly or through the owners of that and so on, leads to a thread that
-    /// `target` knows: that one's answer is the link that would close the cycle.
-    pub(super) fn refuse_cycle(
-        &self,
-        from: ThreadId,
-        target: impl Fn(ThreadId) -> Option<Link>,
-    ) -> Result<(), Deadlock> {
-        if let Some(closing) = target(from) {
-            return Err(self.cycle(closing, None));
-        }
-        let mut found = None;
-        self.search(from, |waiter, owner| {
-            if let (None, Some(closing)) = (&found, target(owner)) {
-                found = Some(self.cycle(closing, Some(waiter)));
-            }
-            found.is_none()
-        });
-        found.map_or(Ok(()), Err)
-    }
-
-    /// Calls `visit` with each waiter that `from` is held up by, nearest first, and each of its owners, as long as it
-    /// says true. A waiter's `came_from` is the one before it on the way, and its `depth` their number.
-    fn search(&self, from: ThreadId, mut visit: impl FnMut(&Waiter, ThreadId) -> bool) {
-        let search = self.searches.get() + 1;
-        self.searches.set(search);
-        let enter = |waiter: &Waiter, before: Option<&Waiter>| {
-            if waiter.seen.replace(search) != search {
-                waiter.came_from.set(before.map(NonNull::from));
-                waiter.depth.set(before.map_or(0, |before| before.depth.get() + 1));
-                self.push_work(waiter);
-            }
-        };
-        if let Some(waiter) = self.blocked(from) {
-            enter(waiter, None);
-        }
-        let mut going_on = true;
-        while let Some(waiter) = self.pop_work() {
-            for owner in self.owners(waiter) {
-                going_on = going_on && visit(waiter, owner);
-                if going_on
-                    && !omits(Fault::NotSearched)
-                    && let Some(next) = self.blocked(owner)
-                {
-                    enter(next, Some(waiter));
-                }
-            }
-        }
-    }
-
-    /// The way of the last search that ended at `last`, behind the link that closes the cycle.
-    fn cycle(&self, closing: Link, last: Option<&Waiter>) -> Deadlock {
-        self.count(|statistics| statistics.deadlocks += 1);
-        let length = 1 + last.map_or(0, |last| last.depth.get() + 1);
-        let mut deadlock = Deadlock::new(length);
-        deadlock.set(0, closing);
-        let mut at = last;
-        while let Some(waiter) = at {
-            deadlock.set(waiter.depth.get() + 1, Link { thread: waiter.thread, address: waiter.address });
-            // SAFETY: the waiters of a search are linked; nothing was unlinked since.
-            at = waiter.came_from.get().map(|before| unsafe { before.as_ref() });
-        }
-        deadlock
     }
 
     /// Hands the edges of `waiter` to `give`.
@@ -442,14 +366,18 @@ impl<const CHAINS: usize> Graph<CHAINS> {
             self.edges_of(first, 0, give);
         }
         let mark = self.searches.get() + 1;
-        self.search(thread, |waiter, owner| {
-            if let Some(next) = self.blocked(owner)
-                && next.seen.get() != mark
-            {
-                self.edges_of(next, waiter.depth.get() + 1, give);
-            }
-            true
-        });
+        self.search(
+            thread,
+            |_| true,
+            |waiter, owner| {
+                if let Some(next) = self.blocked(owner)
+                    && next.seen.get() != mark
+                {
+                    self.edges_of(next, waiter.depth.get() + 1, give);
+                }
+                true
+            },
+        );
     }
 
     /// Those who wait for what `thread` owns, and those who wait for what those own, and so on; nearest first.

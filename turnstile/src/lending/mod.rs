@@ -14,7 +14,7 @@
 //! At every moment at which the lock is free, each thread's loan is the maximum of the priorities of those who wait for it, directly or
 //! through others (INV-L-3). It is recomputed from what remains whenever a wait begins or ends (woken, timed out, cancelled or
 //! unwound) or ownership or a priority changes, and never restored from a saved value: locks may be released in any order. A wait
-//! that would close a cycle is refused, and the cycle reported (INV-L-4).
+//! that would close a cycle is refused, and the cycle reported, unless a wait on it has a time limit: that one is ended (INV-L-4).
 //!
 //! The ideas are those of turnstiles in Solaris (Mauro and McDougall, *Solaris Internals*, section 3.6) and of the priority
 //! inheritance protocol (Sha, Rajkumar and Lehoczky, IEEE Transactions on Computers 39(9), 1990).
@@ -25,6 +25,7 @@
 //! It is taken by those who block and by those who wake, not by a lock's uncontended path. Several tables are for threads that
 //! have nothing to do with each other: a thread's loan is what one table computes, and [`TableScheduler`] names it.
 
+mod cycle;
 mod graph;
 mod list;
 mod node;
@@ -72,7 +73,8 @@ pub enum Ending {
     Woken,
     /// [`PiTurnstiles::cancel`] ended the wait.
     Cancelled,
-    /// The deadline came first.
+    /// The deadline came first, or a wait without a deadline, or a new owner, would have closed a cycle with this wait: then it
+    /// gives way at once.
     TimedOut,
 }
 
@@ -169,8 +171,8 @@ impl<S: LendingScheduler, const CHAINS: usize> PiTurnstiles<S, CHAINS> {
     ///
     /// # Errors
     ///
-    /// [`Deadlock`] if those it would wait for wait for the current thread, or are it. The thread has not queued then. A wait with
-    /// a deadline counts like any other, though it would end by itself.
+    /// [`Deadlock`] if those it would wait for wait for the current thread, or are it. The thread has not queued then. If each such
+    /// cycle has a wait with a deadline on it, those waits end with [`Ending::TimedOut`] instead, and the thread queues.
     pub fn block(
         &self,
         address: Address,
@@ -178,18 +180,19 @@ impl<S: LendingScheduler, const CHAINS: usize> PiTurnstiles<S, CHAINS> {
         token: u64,
         decide: impl FnOnce(&mut Locked<'_, S, CHAINS>) -> Decision,
     ) -> Result<Ending, Deadlock> {
-        self.block_with(address, queue, token, decide, |_| {
+        self.block_with(address, queue, token, false, decide, || {
             self.scheduler.park();
             false
         })
     }
 
-    /// As [`block`](Self::block), but returns [`Ending::TimedOut`] at `deadline` if nobody ended the wait before. What the thread lent
-    /// has been taken back then.
+    /// As [`block`](Self::block), but returns [`Ending::TimedOut`] at `deadline` if nobody ended the wait before, and earlier if
+    /// somebody who has no deadline could not wait otherwise. What the thread lent has been taken back then.
     ///
     /// # Errors
     ///
-    /// As [`block`](Self::block).
+    /// [`Deadlock`] if those it would wait for wait for the current thread, with a deadline or without, or are it. The thread has not
+    /// queued then.
     pub fn block_until(
         &self,
         address: Address,
@@ -201,7 +204,7 @@ impl<S: LendingScheduler, const CHAINS: usize> PiTurnstiles<S, CHAINS> {
     where
         S: TimedScheduler,
     {
-        self.block_with(address, queue, token, decide, |_| {
+        self.block_with(address, queue, token, true, decide, || {
             self.scheduler.park_until(deadline);
             self.scheduler.is_past(deadline)
         })
@@ -212,22 +215,20 @@ impl<S: LendingScheduler, const CHAINS: usize> PiTurnstiles<S, CHAINS> {
         address: Address,
         queue: Queue,
         token: u64,
+        is_limited: bool,
         decide: impl FnOnce(&mut Locked<'_, S, CHAINS>) -> Decision,
         // Parks; says whether to give up.
-        park: impl Fn(&Waiter) -> bool,
+        park: impl Fn() -> bool,
     ) -> Result<Ending, Deadlock> {
         let thread = self.scheduler.current();
-        let waiter = Waiter::new(address, queue, token, thread);
+        let waiter = Waiter::new(address, queue, token, thread, is_limited);
         let queued = self.locked(|table| {
             match decide(table) {
                 Decision::Proceed => return Ok(false),
                 Decision::Wait => {}
                 Decision::WaitFor(owner) => waiter.owner.set(Some(owner)),
             }
-            let closing = Link { thread, address };
-            for owner in table.graph.owners(&waiter) {
-                table.graph.refuse_cycle(owner, |reached| (reached == thread).then_some(closing))?;
-            }
+            table.admit_waiter(&waiter)?;
             // SAFETY: the waiter is new, hence not linked. It stays on this stack frame until somebody has taken it off:
             // the loop below ends only then, and unwinding drops `Enrolled`, which does it.
             unsafe { table.graph.enrol(&self.scheduler, &waiter) };
@@ -242,7 +243,7 @@ impl<S: LendingScheduler, const CHAINS: usize> PiTurnstiles<S, CHAINS> {
             if let Some(ending) = waiter.ended() {
                 break ending;
             }
-            if park(&waiter) && enrolled.withdraw(|statistics| statistics.time_outs += 1) {
+            if park() && enrolled.withdraw(|statistics| statistics.time_outs += 1) {
                 break Ending::TimedOut;
             }
         };
@@ -265,7 +266,8 @@ impl<S: LendingScheduler, const CHAINS: usize> PiTurnstiles<S, CHAINS> {
     ///
     /// # Errors
     ///
-    /// [`Deadlock`] if the new owner waits, directly or through others, for this address. Nothing has changed then.
+    /// [`Deadlock`] if the new owner waits, directly or through others, for this address. Nothing has changed then. Waits with a
+    /// deadline are ended instead, as by [`block`](Self::block).
     pub fn claim(&self, address: Address, owner: ThreadId) -> Result<(), Deadlock> {
         self.locked(|table| table.claim(address, Some(owner)))
     }
@@ -396,11 +398,8 @@ impl<S: LendingScheduler, const CHAINS: usize> Locked<'_, S, CHAINS> {
                     })
             });
             let Some(waiter) = found else { break };
-            let thread = waiter.thread;
             // SAFETY: it was found linked, under this hold of the lock.
-            unsafe { self.graph.take_off(self.scheduler, waiter) };
-            waiter.end(false);
-            self.unpark(thread);
+            unsafe { self.end(waiter, Ending::Woken) };
             woken.count += 1;
         }
         woken.remaining = self.graph.first(address, queue).is_some();
@@ -412,15 +411,20 @@ impl<S: LendingScheduler, const CHAINS: usize> Locked<'_, S, CHAINS> {
     ///
     /// # Errors
     ///
-    /// [`Deadlock`] if the new owner waits, directly or through others, for this address. Nothing has changed then.
+    /// [`Deadlock`] if the new owner waits, directly or through others, for this address. Nothing has changed then. Waits with a
+    /// deadline are ended instead, as by [`PiTurnstiles::block`].
     pub fn claim(&mut self, address: Address, owner: Option<ThreadId>) -> Result<(), Deadlock> {
-        self.graph.claim(self.scheduler, address, owner)
+        if let Some(owner) = owner {
+            // Everybody's token is at least 0.
+            self.admit_owner(owner, address, 0)?;
+        }
+        self.graph.claim(self.scheduler, address, owner);
+        Ok(())
     }
 
     /// Leaves `address` without a single owner.
     pub fn disown(&mut self, address: Address) {
-        // Without an owner there is no cycle, hence no error.
-        let _ = self.graph.claim(self.scheduler, address, None);
+        self.graph.claim(self.scheduler, address, None);
     }
 
     /// Registers `hold`: from now on all who wait at `address` with a token of at least `level`, and all such who come
@@ -428,7 +432,8 @@ impl<S: LendingScheduler, const CHAINS: usize> Locked<'_, S, CHAINS> {
     ///
     /// # Errors
     ///
-    /// [`Deadlock`] if `owner` waits, directly or through others, for that. The hold is not registered then.
+    /// [`Deadlock`] if `owner` waits, directly or through others, for that. The hold is not registered then. Waits with a deadline
+    /// are ended instead, as by [`PiTurnstiles::block`].
     ///
     /// # Safety
     ///
@@ -441,8 +446,10 @@ impl<S: LendingScheduler, const CHAINS: usize> Locked<'_, S, CHAINS> {
         owner: ThreadId,
         level: u64,
     ) -> Result<(), Deadlock> {
+        self.admit_owner(owner, address, level)?;
         // SAFETY: the caller's promise.
-        unsafe { self.graph.hold(self.scheduler, hold, address, owner, level) }
+        unsafe { self.graph.hold(self.scheduler, hold, address, owner, level) };
+        Ok(())
     }
 
     /// Takes back what is lent through `hold`, and unregisters it; says whether it was registered.
@@ -465,7 +472,21 @@ impl<S: LendingScheduler, const CHAINS: usize> Locked<'_, S, CHAINS> {
         hold.owner.get().is_some()
     }
 
-    fn unpark(&mut self, thread: ThreadId) {
+    /// Takes a waiter off, with what it lends, and sends its thread on.
+    ///
+    /// # Safety
+    ///
+    /// `waiter` is linked.
+    unsafe fn end(&mut self, waiter: &Waiter, ending: Ending) {
+        let thread = waiter.thread;
+        // SAFETY: the caller's promise.
+        unsafe { self.graph.take_off(self.scheduler, waiter) };
+        self.graph.count(|statistics| match ending {
+            Ending::Cancelled => statistics.cancels += 1,
+            Ending::TimedOut => statistics.time_outs += 1,
+            Ending::NotBlocked | Ending::Woken => {}
+        });
+        waiter.end(ending);
         match self.batch.threads.get_mut(self.batch.length) {
             Some(slot) => {
                 *slot = Some(thread);
@@ -479,10 +500,7 @@ impl<S: LendingScheduler, const CHAINS: usize> Locked<'_, S, CHAINS> {
     pub fn cancel(&mut self, thread: ThreadId) -> bool {
         let Some(waiter) = self.graph.blocked(thread) else { return false };
         // SAFETY: it was found linked, under this hold of the lock.
-        unsafe { self.graph.take_off(self.scheduler, waiter) };
-        waiter.end(true);
-        self.graph.count(|statistics| statistics.cancels += 1);
-        self.unpark(thread);
+        unsafe { self.end(waiter, Ending::Cancelled) };
         true
     }
 }

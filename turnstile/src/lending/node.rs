@@ -3,6 +3,7 @@
 use core::cell::Cell;
 use core::ptr::NonNull;
 
+use super::Ending;
 use super::list::{Linked, Links};
 use crate::primitive::{Acquire, AtomicU8, Release};
 use crate::{Address, Priority, Queue, ThreadId};
@@ -13,6 +14,8 @@ const WAITING: u8 = 0;
 const WOKEN: u8 = 1;
 /// Taken off by somebody who cancelled the wait; `Waiter::state`.
 const CANCELLED: u8 = 2;
+/// Taken off before its time limit, which was on a cycle; `Waiter::state`.
+const TIMED_OUT: u8 = 3;
 
 /// The list of those who wait in one bucket of addresses, and of the holds there.
 pub(super) enum ByAddress {}
@@ -27,6 +30,8 @@ pub(super) struct Waiter {
     pub(super) queue: Queue,
     pub(super) token: u64,
     pub(super) thread: ThreadId,
+    /// Whether the wait would end by itself, at a time limit.
+    pub(super) is_limited: bool,
     /// The thread's own priority or what is lent to it, whichever is larger: its rank in the queue, and what it lends.
     pub(super) priority: Cell<Priority>,
     pub(super) arrival: Cell<u64>,
@@ -45,12 +50,19 @@ pub(super) struct Waiter {
 }
 
 impl Waiter {
-    pub(super) fn new(address: Address, queue: Queue, token: u64, thread: ThreadId) -> Self {
+    pub(super) fn new(
+        address: Address,
+        queue: Queue,
+        token: u64,
+        thread: ThreadId,
+        is_limited: bool,
+    ) -> Self {
         Self {
             address,
             queue,
             token,
             thread,
+            is_limited,
             priority: Cell::new(Priority::LOWEST),
             arrival: Cell::new(0),
             owner: Cell::new(None),
@@ -68,19 +80,25 @@ impl Waiter {
 
     /// How the wait was ended by another thread, if it was. Nobody else touches the waiter after that.
     #[inline]
-    pub(super) fn ended(&self) -> Option<super::Ending> {
+    pub(super) fn ended(&self) -> Option<Ending> {
         // ORD: pairs with the Release store in `end`, so that what the waker did is visible (INV-L-1).
         match self.state.load(Acquire) {
             WAITING => None,
-            WOKEN => Some(super::Ending::Woken),
-            _ => Some(super::Ending::Cancelled),
+            WOKEN => Some(Ending::Woken),
+            CANCELLED => Some(Ending::Cancelled),
+            _ => Some(Ending::TimedOut),
         }
     }
 
     /// Ends the wait of a waiter that has been unlinked; it may be gone as soon as this returns.
-    pub(super) fn end(&self, cancelled: bool) {
+    pub(super) fn end(&self, ending: Ending) {
+        let state = match ending {
+            Ending::Woken | Ending::NotBlocked => WOKEN,
+            Ending::Cancelled => CANCELLED,
+            Ending::TimedOut => TIMED_OUT,
+        };
         // ORD: pairs with `ended`; the table touches nothing of the waiter after this store (INV-L-1).
-        self.state.store(if cancelled { CANCELLED } else { WOKEN }, Release);
+        self.state.store(state, Release);
     }
 }
 

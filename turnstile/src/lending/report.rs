@@ -16,7 +16,8 @@ pub struct Link {
     pub address: Address,
 }
 
-/// A wait, or a change of owner, that was refused because it would have closed a cycle.
+/// A wait, or a change of owner, that was refused because it would have closed a cycle: one of waits without time limits, or of any
+/// if it was itself a wait with a limit.
 ///
 /// The cycle begins with the thread and the address of the refused wait (of a waiter of the refused owner's address)
 /// and each link's address is owned by the thread of the next; that of the last by the thread of the first.
@@ -98,7 +99,7 @@ pub struct Statistics {
     pub hops: u64,
     /// Cycles refused.
     pub deadlocks: u64,
-    /// Waits ended by their time-out.
+    /// Waits ended by their time-out, or before it because they were on a cycle.
     pub time_outs: u64,
     /// Waits ended by [`cancel`](crate::PiTurnstiles::cancel).
     pub cancels: u64,

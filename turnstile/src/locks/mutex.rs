@@ -70,7 +70,8 @@ impl<S: LockScheduler> RawPiMutex<S> {
     ///
     /// # Errors
     ///
-    /// [`Deadlock`] if the owner waits, directly or through others, for the current thread, or is it; with a time limit, too.
+    /// [`Deadlock`] if the owner waits, directly or through others, for the current thread, or is it. If one of those waits has a
+    /// time limit, it is given up at once instead.
     pub fn lock_or_deadlock(&self) -> Result<GuardNoSend, Deadlock> {
         let me = Self::me();
         if !self.take_free(me) {
@@ -174,9 +175,8 @@ unsafe impl<S: LockScheduler> RawMutex for RawPiMutex<S> {
 
     /// # Panics
     ///
-    /// If it would wait for ever, or until a time limit of somebody else's, because the owner waits for the current thread, or is it.
-    /// So threads that take locks in different orders do not go together with this function, whatever limits the others
-    /// set: they all use [`lock_or_deadlock`](RawPiMutex::lock_or_deadlock), or limits.
+    /// If it would wait for ever, because the owner waits for the current thread without a time limit, or is it. Those who take locks in
+    /// another order use [`lock_or_deadlock`](RawPiMutex::lock_or_deadlock), or limits: a wait with a limit gives way.
     #[inline]
     fn lock(&self) -> GuardNoSend {
         match self.lock_or_deadlock() {
@@ -242,7 +242,7 @@ unsafe impl<S: LockScheduler + TimedScheduler> RawMutexTimed for RawPiMutex<S> {
         }
     }
 
-    /// Gives up at `deadline`, and at once if the wait would close a cycle.
+    /// Gives up at `deadline`, and at once if the wait would close a cycle, or somebody without a time limit could not wait otherwise.
     fn try_lock_until(&self, deadline: S::Instant) -> Option<GuardNoSend> {
         let me = Self::me();
         let taken = self.take_free(me)

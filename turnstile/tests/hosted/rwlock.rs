@@ -299,3 +299,37 @@ fn readers_behind_a_writer_that_gives_up_go_in() {
         assert!(lock.try_write().is_some());
     });
 }
+
+/// A reader waits for a mutex whose owner wants to write until a limit: that one gives up, and lets in who waited behind it.
+#[test]
+fn a_writer_with_a_limit_gives_way_to_a_reader() {
+    within(Duration::from_secs(30), || {
+        let lock = Arc::new(RwLock::new(()));
+        let mutex = Arc::new(lock_api::Mutex::<turnstile::RawPiMutex<Hosted>, ()>::new(()));
+        let inside = lock.read();
+        let (here, who) = std::sync::mpsc::channel();
+        let (writing, owned, writer) = (lock.clone(), mutex.clone(), here.clone());
+        let (let_go, may_let_go) = std::sync::mpsc::channel();
+        let writer = std::thread::spawn(move || {
+            let _guard = owned.lock();
+            writer.send(Hosted.current()).unwrap();
+            assert!(writing.try_write_for(Duration::from_secs(1000)).is_none());
+            may_let_go.recv().unwrap();
+        });
+        let writer_thread = who.recv().unwrap();
+        until(|| waits(writer_thread));
+        let reading = lock.clone();
+        let reader = std::thread::spawn(move || {
+            here.send(Hosted.current()).unwrap();
+            drop(reading.read());
+            let_go.send(()).unwrap();
+        });
+        let reader_thread = who.recv().unwrap();
+        until(|| waits(reader_thread));
+        drop(mutex.lock());
+        reader.join().unwrap();
+        writer.join().unwrap();
+        drop(inside);
+        assert!(lock.try_write().is_some());
+    });
+}

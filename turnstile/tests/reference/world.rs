@@ -10,7 +10,7 @@ use std::vec::Vec;
 use turnstile::simulated::{Machine, State};
 use turnstile::{Address, Deadlock, Decision, Edge, Ending, Hold, PiTurnstiles, Priority, Queue, ThreadId};
 
-use super::model::{Model, Share, Wait};
+use super::model::{Closing, Model, Share, Wait};
 use super::step::{Ask, Step};
 use super::{ADDRESSES, HOLDS, THREADS};
 
@@ -160,8 +160,11 @@ impl<const CHAINS: usize> World<CHAINS> {
         if desk.decided.take() {
             let Progress::Asked(ask, deadline) = self.progress[who] else { panic!("it was not asked") };
             let Ask { address, shared, token, owner, .. } = ask;
-            let wait = Wait { thread: who, address, shared, token, owner, arrival: self.model.arrivals };
-            if self.model.owners(&wait).into_iter().any(|owner| self.model.reaches(owner, who)) {
+            let arrival = self.model.arrivals;
+            let limited = deadline.is_some();
+            let wait = Wait { thread: who, address, shared, token, owner, arrival, limited };
+            let closing = Closing::Wait(wait.clone());
+            if self.model.refuses(&closing) {
                 let answer = desk.answer.take().expect("nothing happens behind a refusal");
                 let deadlock = answer.expect_err("a cycle is refused");
                 assert_eq!(deadlock.links().next().unwrap().thread, thread(who));
@@ -169,6 +172,7 @@ impl<const CHAINS: usize> World<CHAINS> {
                 self.progress[who] = Progress::AtLeisure;
                 return;
             }
+            self.give_way(&closing);
             self.model.arrivals += 1;
             self.model.waits.push(wait);
             self.progress[who] = Progress::Queued { deadline };
@@ -185,6 +189,18 @@ impl<const CHAINS: usize> World<CHAINS> {
             self.progress[who] = Progress::AtLeisure;
         }
         self.check();
+    }
+
+    /// Takes note of the waits with a time limit that the table has ended, so that what was about to close cycles did not.
+    fn give_way(&mut self, closing: &Closing) {
+        let left = blocked(&edges(|room| self.table.edges(room)));
+        let waited = self.model.waits.iter().map(|wait| wait.thread);
+        let ended: Vec<_> = waited.filter(|who| !left.contains(who)).collect();
+        assert!(
+            self.model.is_possible_without(closing, &ended),
+            "{ended:?} were ended for the sake of a cycle"
+        );
+        ended.into_iter().for_each(|who| self.end(who, Ending::TimedOut));
     }
 
     fn wake(&mut self, address: usize, shared: bool, limit: usize, least_token: u64) {
@@ -214,15 +230,18 @@ impl<const CHAINS: usize> World<CHAINS> {
     fn claim(&mut self, address: usize, owner: Option<usize>) {
         let waiting: Vec<_> =
             self.model.waits.iter().filter(|wait| wait.address == address).map(|wait| wait.thread).collect();
-        let cycle =
-            owner.is_some_and(|owner| waiting.iter().any(|waiter| self.model.reaches(owner, *waiter)));
+        let closing = owner.map(|owner| Closing::Owner { owner, address, level: 0 });
+        let refused = closing.as_ref().is_some_and(|closing| self.model.refuses(closing));
         match self.table.locked(|table| table.claim(Address::new(address), owner.map(thread))) {
             Ok(()) => {
-                assert!(!cycle);
+                assert!(!refused);
+                if let Some(closing) = closing {
+                    self.give_way(&closing);
+                }
                 self.model.own_address(address, owner);
             }
             Err(deadlock) => {
-                assert!(cycle);
+                assert!(refused);
                 self.check_cycle(&deadlock, |end| waiting.contains(&end));
             }
         }
@@ -253,18 +272,15 @@ impl<const CHAINS: usize> World<CHAINS> {
         if self.model.shares.iter().any(|share| share.name == name) {
             return;
         }
-        let cycle = self
-            .model
-            .waits
-            .iter()
-            .filter(|wait| wait.address == address && wait.token >= level)
-            .any(|wait| self.model.reaches(owner, wait.thread));
+        let closing = Closing::Owner { owner, address, level };
+        let refused = self.model.refuses(&closing);
         let held = self.table.locked(|table| {
             // SAFETY: not registered, says the model; boxed, and released at the end of `play`.
             unsafe { table.hold(&self.holds[name], Address::new(address), thread(owner), level) }
         });
-        assert_eq!(held.is_err(), cycle);
-        if !cycle {
+        assert_eq!(held.is_err(), refused);
+        if !refused {
+            self.give_way(&closing);
             self.model.shares.push(Share { name, owner, address, level });
         }
     }

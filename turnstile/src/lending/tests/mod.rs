@@ -48,6 +48,7 @@ fn every_fault_is_found() {
         Fault::NotTransitive,
         Fault::ArrivesAnew,
         Fault::NotSearched,
+        Fault::LimitedNotEnded,
         Fault::NotTakenBack,
     ] {
         let found = strings
@@ -97,6 +98,42 @@ fn locks_released_in_any_order() {
         assert_eq!(level(&world), 1);
         world.play([]);
     }
+}
+
+/// Thread 1 begins to wait for two threads that wait for it with a limit: both give way. If it is in a cycle of another kind too, it is
+/// refused, and those with a limit stay.
+#[test]
+fn several_waits_with_a_limit_give_way() {
+    let mut world = World::<1>::new();
+    let limited = |thread, address, owner| {
+        let ask = Ask { address, shared: false, token: 0, owner: Some(owner), patience: Some(30) };
+        Step::Block { thread, ask, runs: 3 }
+    };
+    let counts = |world: &World<1>| {
+        let statistics = world.table.statistics();
+        (statistics.time_outs, statistics.deadlocks)
+    };
+    world.apply(limited(0, 0, 1));
+    world.apply(limited(2, 1, 1));
+    for (name, owner) in [(0, 0), (1, 2)] {
+        world.apply(Step::Hold { name, owner, address: 3, level: 0 });
+    }
+    world.apply(block(1, 3, 4));
+    assert_eq!(counts(&world), (2, 0));
+    // Threads 3, without a limit, and 5, with one, wait for 4, who would wait for both.
+    world.apply(block(3, 2, 1));
+    world.apply(limited(5, 0, 4));
+    world.apply(Step::Hold { name: 2, owner: 5, address: 1, level: 0 });
+    world.apply(block(4, 1, 3));
+    assert_eq!(counts(&world), (2, 1));
+    // With a limit of its own it would be refused for the sake of thread 5 alone.
+    world.apply(Step::Claim { address: 3, owner: Some(5) });
+    world.apply(limited(4, 3, 1));
+    assert_eq!(counts(&world), (2, 2));
+    // Thread 5 gives way to a new owner of what it waits for.
+    world.apply(Step::Claim { address: 0, owner: Some(1) });
+    assert_eq!(counts(&world), (3, 2));
+    world.play([]);
 }
 
 /// Longer than a report has room for.

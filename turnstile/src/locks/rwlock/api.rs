@@ -20,8 +20,8 @@ unsafe impl<S: ReaderScheduler> RawRwLock for RawPiRwLock<S> {
 
     /// # Panics
     ///
-    /// If it would wait for ever, or until a time limit of somebody else's, because those inside, or a writer that waits, wait for
-    /// the current thread.
+    /// If it would wait for ever, because those inside wait for the current thread without a time limit; or because it is inside
+    /// already, and a writer waits, with a limit or without.
     #[inline]
     fn lock_shared(&self) -> Share {
         if let Some(share) = self.share_quickly() {
@@ -137,7 +137,7 @@ unsafe impl<S: ReaderScheduler + TimedScheduler> RawRwLockTimed for RawPiRwLock<
         }
     }
 
-    /// Gives up at `deadline`, and at once if the wait would close a cycle.
+    /// Gives up at `deadline`, and at once if the wait would close a cycle, or somebody without a time limit could not wait otherwise.
     fn try_lock_shared_until(&self, deadline: S::Instant) -> Option<Share> {
         self.share_quickly().or_else(|| {
             self.share_slowly(|queue, token, decide: &mut dyn FnMut(&mut Table<'_, S>) -> Decision| {
@@ -154,7 +154,7 @@ unsafe impl<S: ReaderScheduler + TimedScheduler> RawRwLockTimed for RawPiRwLock<
         }
     }
 
-    /// Gives up at `deadline`, and at once if the wait would close a cycle.
+    /// Gives up at `deadline`, and at once if the wait would close a cycle, or somebody without a time limit could not wait otherwise.
     fn try_lock_exclusive_until(&self, deadline: S::Instant) -> Option<GuardNoSend> {
         let me = Self::me();
         let taken = self.take_free(me)
