@@ -80,6 +80,7 @@ pub enum Ending {
 
 /// A waiter, as wakers see it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct Waiting {
     /// Who waits.
     pub thread: ThreadId,

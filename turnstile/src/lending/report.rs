@@ -9,6 +9,7 @@ const ROOM: usize = 7;
 
 /// One step of a cycle: `thread` waits for `address`, which the thread of the next step owns.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct Link {
     /// Who waits.
     pub thread: ThreadId,
@@ -92,6 +93,7 @@ pub struct Edge {
 
 /// Counts since the table was made, read under its lock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub struct Statistics {
     /// Threads that queued.
     pub blocks: u64,
