@@ -22,6 +22,12 @@ use crate::waiting::Helper;
 
 const STEP: NonZeroU64 = NonZeroU64::MIN;
 
+/// Spins, always: the walk may be one under the table's lock, where nobody may give the processor up. (The queue does it with its own
+/// feature `std`, and only where it would pause the longest.)
+fn spin(pauses: u32) {
+    ().backoff(pauses.min(dcas_queue::LONGEST_BACKOFF - 1));
+}
+
 /// Watches the walk of somebody who opens or closes nothing.
 struct Passing<'a, S: TableScheduler> {
     domain: &'a Common<S>,
@@ -34,6 +40,10 @@ impl<S: TableScheduler> Observer for Passing<'_, S> {
         if self.points == Points::Reached {
             self.domain.point();
         }
+    }
+
+    fn backoff(&self, pauses: u32) {
+        spin(pauses);
     }
 }
 
@@ -142,6 +152,10 @@ impl Observer for Meet<'_> {
         let slot = unsafe { Slot::of_node(node) };
         // The predecessor's payload does not change as long as the section is open, so this is what begin issued.
         (self.0)(slot, predecessor + 1);
+    }
+
+    fn backoff(&self, pauses: u32) {
+        spin(pauses);
     }
 }
 
