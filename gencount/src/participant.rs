@@ -413,8 +413,14 @@ impl<S: TableScheduler, D: Dispatch> Drop for Section<'_, S, D> {
     #[inline]
     fn drop(&mut self) {
         if self.is_open() {
-            // SAFETY: the guard has not left the thread that began the section, whose the slot is as long as that is open
-            // (INV-DI-7).
+            debug_assert!(
+                self.participant.is_current(),
+                "a section's guard is dropped by a thread that did not begin it"
+            );
+            // SAFETY: the section is open, says its number; so the thread that began it is inside neither begin nor finish, which both
+            // count the number up first. It gets into neither before this is through, for the slot says that it is busy; and no
+            // other thread passes `own_slot` (INV-DI-7). The guard is not `Send`: if this is another thread (of a scheduler whose
+            // threads take turns on one of the host's), it runs where that one would.
             unsafe { self.participant.close(self.participant.slot()) };
         }
     }

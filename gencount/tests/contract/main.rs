@@ -83,6 +83,7 @@ suite! {
         finish_needs_a_section,
         wait_inside_a_section_panics_in_debug_builds,
         a_second_thread_is_refused,
+        a_guard_dropped_by_another_thread_is_noticed,
         unbinding_hands_a_participant_over,
         unbinding_needs_a_closed_section,
         a_foreign_word_is_reported,

@@ -1,8 +1,12 @@
 //! What happens to those who break the rules: a panic that says what to do, never a corrupt queue.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 
-use gencount::{Domain, GenerationWord, Hosted, Implementation, JoinError, Slot};
+use gencount::{Domain, GenerationWord, Hosted, Implementation, JoinError, Priority, Slot};
+use turnstile::PiTurnstiles;
+use turnstile::simulated::Machine;
 
 use crate::support::{begin_apart, domain, panic_of, watermark};
 
@@ -43,6 +47,31 @@ pub(crate) fn wait_inside_a_section_panics_in_debug_builds(implementation: Imple
         participant.wait(&word);
     }
     drop(section);
+}
+
+/// The threads of some schedulers take turns on one thread of the host, and can give each other what is not `Send`.
+pub(crate) fn a_guard_dropped_by_another_thread_is_noticed(implementation: Implementation) {
+    let machine = Arc::new(Machine::new());
+    let table = Arc::new(PiTurnstiles::new(machine.clone()));
+    let participant = &*Box::leak(Box::new(Arc::new(Domain::new(implementation, table)).join()));
+    let given = Rc::new(Cell::new(None));
+    let taken = given.clone();
+    machine.spawn(Priority::NORMAL, move || given.set(Some(participant.begin())));
+    let clock = machine.clone();
+    machine.spawn(Priority::NORMAL, move || {
+        // The other one is through by then.
+        clock.sleep(1);
+        let guard = taken.take();
+        assert!(guard.is_some());
+        if cfg!(debug_assertions) {
+            let message = panic_of(|| drop(guard));
+            assert!(message.contains("by a thread that did not begin it"), "{message}");
+        } else {
+            drop(guard);
+        }
+        assert_eq!(participant.in_section(), cfg!(debug_assertions));
+    });
+    assert_eq!(machine.run(), Ok(()));
 }
 
 pub(crate) fn a_second_thread_is_refused(implementation: Implementation) {
