@@ -163,3 +163,34 @@ pub(crate) fn each_open<S: TableScheduler>(domain: &Common<S>, visit: &dyn Fn(&S
     // SAFETY: as in `begin`.
     unsafe { domain.lockfree.complete_removals(&Meet(visit)) }
 }
+
+#[cfg(all(test, feature = "std", target_os = "linux", not(any(gencount_loom, gencount_shuttle, miri))))]
+mod tests {
+    use core::cell::Cell;
+
+    use super::*;
+
+    std::thread_local! {
+        static YIELDS: Cell<u32> = const { Cell::new(0) };
+    }
+
+    /// Stands in for the C library's, and counts.
+    // SAFETY: it has that one's signature and does what that one does.
+    #[unsafe(no_mangle)]
+    extern "C" fn sched_yield() -> libc::c_int {
+        YIELDS.set(YIELDS.get() + 1);
+        // SAFETY: this system call takes nothing, and always succeeds.
+        unsafe { libc::syscall(libc::SYS_sched_yield) as libc::c_int }
+    }
+
+    /// With the queue's own feature `std` too (`--features dcas-queue/std`), with which its default would yield.
+    #[test]
+    fn a_walk_under_the_tables_lock_only_spins() {
+        std::thread::yield_now();
+        assert_eq!(YIELDS.get(), 1, "a yield is not seen here");
+        let domain = Common::new(crate::Implementation::Lockfree, crate::Hosted);
+        Passing { domain: &domain, points: Points::Suppressed }.backoff(dcas_queue::LONGEST_BACKOFF);
+        Meet(&|_, _| {}).backoff(dcas_queue::LONGEST_BACKOFF);
+        assert_eq!(YIELDS.get(), 1);
+    }
+}
