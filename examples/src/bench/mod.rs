@@ -1,6 +1,6 @@
 //! `pmaplab bench`: what the three concurrency crates cost, beside their peers.
 //!
-//! A [`Bench`] is a set of contenders that do the same work. [`bench`] measures every contender with every number of
+//! A [`Bench`] is a set of contenders that do the same work. [`bench()`] measures every contender with every number of
 //! threads and every [`Mix`], all of them in turn and that several times, so that whatever else the machine does hits all
 //! alike; a row is the median of its runs. From here: `runner` is one run and the order of all; `di`, `queue` and `locks`
 //! list the contenders; `report` prints.

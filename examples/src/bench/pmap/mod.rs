@@ -1,6 +1,6 @@
 //! `bench pmap`: what the pmap's operations cost for each page, beside the `x86_64` crate's page tables.
 //!
-//! Both work on the same frames of one [`Bare`] machine, in turn, several times; a row is the median of its runs. Pages have
+//! Both work on the same frames of one bare machine, in turn, several times; a row is the median of its runs. Pages have
 //! been accessed and stored to before `remove` and `protect`, by setting the bits that hardware sets; PV entries, marks,
 //! locks, sections of delayed invalidation, and for an active address space a shootdown of the other CPU, are inside the
 //! measurement. What is not: INVLPG and the reload of CR3, which a program cannot execute, on either side; and the interrupt's
