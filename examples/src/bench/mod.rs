@@ -31,7 +31,8 @@ pub enum Bench {
     Queue,
     /// Mutexes: lock and unlock around one addition.
     Turnstile,
-    /// The pmap beside the page tables of the `x86_64` crate. Not part of [`bench`](fn@bench), see [`pmap::measure`].
+    /// The pmap beside the page tables of the `x86_64` crate.
+    // Measured by `pmap::measure`, not by `bench`.
     Pmap,
 }
 
