@@ -65,13 +65,20 @@ impl<'s, M: Machine> Delayed<'s, M> {
 
     /// Flushes, and ends the section. On return no CPU can use a right that was taken.
     pub(crate) fn finish(self) {
-        let Self { system, core, mut gather, pv, section } = self;
-        drop(pv);
-        let freed = gather.flush();
-        let state = core.lock();
-        core.add_delayed(-1);
+        drop(self);
+    }
+}
+
+impl<M: Machine> Drop for Delayed<'_, M> {
+    /// What [`finish`](Self::finish) does, also when the caller's code panics between two ranges: the section must not end
+    /// before the flush, which others take its end for. It ends when the fields are dropped, after this.
+    fn drop(&mut self) {
+        self.pv.release();
+        let freed = self.gather.flush();
+        let state = self.core.lock();
+        self.core.add_delayed(-1);
         drop(state);
-        drop(section);
-        freed.give_back(system);
+        // Rights were taken, no tables: there is none to give back.
+        freed.give_back(self.system);
     }
 }

@@ -114,7 +114,8 @@ impl<M: Machine> Pmap<'_, M> {
     /// As [`protect`](Self::protect) of each of the ranges, with one flush for all of them, as for a fork. The pmap lock is free between the ranges
     /// and during the flush; other operations on this address space that need its lock meanwhile flush more than usual.
     ///
-    /// On return no CPU can use a right that was taken in any of the ranges.
+    /// On return no CPU can use a right that was taken in any of the ranges. `ranges` is asked inside a DI section, so it must
+    /// not call the pmap. If it panics, what was taken until then is flushed.
     ///
     /// # Panics
     ///
