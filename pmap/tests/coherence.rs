@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use pmap::mutation::Mutation;
 use pmap::sim::{Adversary, Config, CpuModel, Mode, Mutex, SimMachine};
-use pmap::{Access, EnterFlags, Options, Protection, System, TlbMethod, VirtAddr, VirtRange};
+use pmap::{Access, Cr3, EnterFlags, Options, Pcid, Protection, System, TlbMethod, VirtAddr, VirtRange};
 use support::{assert_clean, cpu, deterministic, system};
 use switching::{Scene, play};
 
@@ -201,6 +201,61 @@ fn a_cpu_that_comes_back_into_service_uses_nothing_old() {
         });
         assert_eq!(machine.report().is_clean(), mutation.is_none());
     }
+}
+
+/// H-79: the processor may walk the tables that it came with, under the kernel's PCID, until they are replaced.
+#[test]
+fn a_cpu_that_comes_into_service_keeps_nothing_of_the_tables_that_it_came_with() {
+    for mutation in [None, Some(Mutation::NoFlushOnStart)] {
+        let cpu_model = CpuModel::Haswell;
+        let system = system(Config {
+            cpus: 1,
+            frames: 128,
+            cpu_model,
+            adversary: Adversary::tame(),
+            ..Config::default()
+        });
+        system.set_mutation(mutation);
+        let machine = system.machine();
+        machine.run_cpu(cpu(0), || {
+            // Any tables but the kernel's will do.
+            let boot = system.create().unwrap();
+            let cr3 = Cr3 { root: boot.root(), pcid: Pcid::KERNEL, no_flush: false };
+            // SAFETY: the software machine executes nothing through its tables.
+            unsafe { pmap::Machine::load_cr3(machine, cr3) };
+            system.start_cpu();
+        });
+        assert_eq!(machine.report().is_clean(), mutation.is_none());
+    }
+}
+
+/// A panic of the caller's ranges neither ends the section before the flush nor leaves the flush delayed for good.
+#[test]
+fn rights_taken_before_a_panic_are_flushed() {
+    let system = system(Config { cpus: 1, frames: 128, adversary: Adversary::tame(), ..Config::default() });
+    let machine = system.machine();
+    machine.run_cpu(cpu(0), || {
+        system.start_cpu();
+        let space = system.create().unwrap();
+        space.activate();
+        let va = VirtAddr(0x40_0000);
+        let frame = machine.allocate_data_frame(true).unwrap();
+        let rights = Protection::READ | Protection::WRITE;
+        space.enter(va, frame, rights, Access::Write, EnterFlags::empty()).unwrap();
+        machine.write(va, 1).unwrap();
+        let ranges = std::iter::once(VirtRange::page_of(va))
+            .chain(std::iter::once_with(|| panic!("there is no second range")));
+        let caught = catch_unwind(AssertUnwindSafe(|| space.protect_ranges(ranges, Protection::READ)));
+        assert!(caught.is_err());
+        assert!(machine.write(va, 2).is_err(), "the right is gone");
+        system.remove_write(system.page(frame).unwrap());
+        let before = machine.report().invalidations;
+        space.protect(VirtRange::page_of(va), Protection::READ);
+        assert_eq!(machine.report().invalidations, before, "no flush is delayed any more");
+        system.activate_kernel();
+        space.destroy().unwrap();
+    });
+    assert_clean(&system);
 }
 
 /// H-22. Two CPUs with interrupts disabled shoot at each other while each waits for a lock that the other holds.

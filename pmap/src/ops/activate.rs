@@ -52,17 +52,20 @@ impl<M: Machine> System<M> {
     /// An initiator may have seen the CPU in service just before and send afterwards: the CPU must be able to
     /// take the interrupt until the others have passed a point at which none of them is inside the pmap.
     pub fn stop_cpu(&self) {
-        self.activate_kernel();
         let machine = self.machine();
-        machine.without_interrupts(|| {
-            let me = machine.current_cpu();
-            // ORD: SeqCst, as in `switch_to`.
-            self.kernel().active().remove(me, Ordering::SeqCst);
-            if let Some(cpu) = self.per_cpu().get(me.index()) {
-                cpu.current.store(null_mut(), Ordering::Relaxed); // ORD: only this CPU looks
-            }
+        // On one CPU throughout: that which leaves its address space is that which goes.
+        Pinned::run(machine, |here| {
+            self.activate_kernel();
+            let me = here.cpu();
+            machine.without_interrupts(|| {
+                // ORD: SeqCst, as in `switch_to`.
+                self.kernel().active().remove(me, Ordering::SeqCst);
+                if let Some(cpu) = self.per_cpu().get(me.index()) {
+                    cpu.current.store(null_mut(), Ordering::Relaxed); // ORD: only this CPU looks
+                }
+            });
+            Shootdowns::serve(machine);
         });
-        machine.without_preemption(|| Shootdowns::serve(machine));
     }
 
     fn switch_to(&self, new: &Core<M>) {
@@ -83,19 +86,24 @@ impl<M: Machine> System<M> {
         if core::ptr::eq(old, new) {
             return;
         }
-        let cr3 = self.join(new, here);
+        let mut cr3 = self.join(new, here);
         self.count(|c| &c.switches, (!new.is_kernel()).into());
-        if old.is_null() {
-            // The CPU comes into service. Nobody told it of kernel mappings that went before (H-79).
+        let starts = old.is_null();
+        let flushes = starts && !self.mutation().is(Mutation::NoFlushOnStart);
+        if starts {
+            // The CPU comes into service.
             // ORD: SeqCst, as in `join`, and before the invalidation.
             self.kernel().active().insert(me, Ordering::SeqCst);
-            if !self.mutation().is(Mutation::NoFlushOnStart) {
-                machine.invalidate_everything();
-            }
         }
+        cr3.no_flush &= !flushes;
         machine.point();
         // SAFETY: the root is that of a live address space, whose kernel half is the kernel's.
         unsafe { machine.load_cr3(cr3) };
+        if flushes {
+            // Nobody told it of kernel mappings that went before, and the processor may have walked the tables that it
+            // came with, under the kernel's PCID, until they were replaced: so after the load, not before (H-79).
+            machine.invalidate_everything();
+        }
         machine.point();
         machine.shootdowns().set_current(here, cr3);
         cpu.current.store(from_ref(new).cast_mut(), Ordering::Relaxed); // ORD: only this CPU looks
@@ -128,14 +136,15 @@ impl<M: Machine> System<M> {
             // Under the kernel's PCID there are no user translations, and the kernel's own are global.
             return Cr3 { root: new.root(), pcid: Pcid::KERNEL, no_flush: has_pcids && new.is_kernel() };
         }
-        let limit = self.tlb_choice().features.pcids;
+        // A machine that claims more than there are must not get the kernel's for a user's (its loads keep what is cached).
+        let limit = self.tlb_choice().features.pcids.min(Pcid::COUNT);
         let before = cpu.pcids.generation();
         let assigned = pcid::activate(tag, &cpu.pcids, limit, self.mutation(), join);
         self.count(|c| &c.switches_kept, assigned.kept.into());
         self.count(|c| &c.pcid_generations, (before != cpu.pcids.generation()).into());
         match Pcid::new(assigned.pcid) {
             Some(pcid) => Cr3 { root: new.root(), pcid, no_flush: assigned.kept },
-            // Not reached: the machine has no more than there are. One that claims so loses by it only what is cached.
+            // Not reached, by the limit.
             None => Cr3 { root: new.root(), pcid: Pcid::KERNEL, no_flush: false },
         }
     }

@@ -109,6 +109,18 @@ impl Mmu {
                 )
             });
         }
+        // Nothing need be cached now: the processor may walk the old tables as late as that.
+        if pcid == self.pcid
+            && let Some(old) = self.root.filter(|old| *old != root)
+        {
+            ledger.forbidden(|| {
+                format!(
+                    "cpu {cpu} loads {root:?} in place of {old:?} under the same PCID {} and no flush, and so may use what \
+                     it walked until now",
+                    pcid.get()
+                )
+            });
+        }
     }
 
     /// Does some INVLPGBs of other CPUs: whenever it likes, before it must.
