@@ -84,8 +84,13 @@ pub enum Guarantee {
 /// * [`memory`](Self::memory), [`cpu_count`](Self::cpu_count) and
 ///   [`kernel_window`](Self::kernel_window) never change;
 /// * the invalidation functions do on the current CPU what their documentation says before they return;
+/// * [`tlb_features`](Self::tlb_features) and [`invlpg_misses_globals`](Self::invlpg_misses_globals) are true of every CPU,
+///   and [`may_acknowledge_early`](Self::may_acknowledge_early) says yes only under its condition;
 /// * after [`send_shootdown`](Self::send_shootdown), every target calls [`Shootdowns::serve`] in finite
-///   time and before it executes another user instruction;
+///   time and before it executes another user instruction; what the sender stored before is visible to that
+///   call, so where sending orders nothing by itself (a store to an x2APIC register) it is preceded by a fence;
+/// * no frame of [`memory`](Self::memory) that the pmap did not allocate holds anything that Rust code refers to while the
+///   pmap may be asked to zero, copy or map it;
 /// * the raw locks exclude as `lock_api` demands, and [`participant`](Self::participant) is the
 ///   current thread's own and is used by no other thread;
 /// * [`current_cpu`](Self::current_cpu) is stable inside
@@ -168,7 +173,7 @@ pub unsafe trait Machine: Sized + Sync {
     fn without_preemption<R>(&self, f: impl FnOnce() -> R) -> R;
 
     /// Whether the calling thread is kept on its CPU: inside [`without_preemption`](Self::without_preemption) or
-    /// [`without_interrupts`](Self::without_interrupts), or in an interrupt handler. For debug assertions only; true where
+    /// [`without_interrupts`](Self::without_interrupts), or in an interrupt handler. For assertions only; true where
     /// it cannot be told.
     #[inline(always)]
     fn is_pinned(&self) -> bool {

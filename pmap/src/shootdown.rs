@@ -215,7 +215,13 @@ impl Shootdowns {
     /// case. Returns whether there was any.
     ///
     /// An interrupt handler must not call the pmap otherwise: the CPU's own request may be under way.
+    ///
+    /// # Panics
+    ///
+    /// If the thread could move to another CPU, as far as [`Machine::is_pinned`] knows: it would answer for a CPU that has
+    /// not invalidated anything.
     pub fn serve<M: Machine>(machine: &M) -> bool {
+        assert!(machine.is_pinned(), "serve: called by a thread that could move to another CPU");
         machine.shootdowns().serve_on(machine, true)
     }
 

@@ -50,7 +50,9 @@ impl<M: Machine> System<M> {
     ///
     /// A mapping that another thread is removing at this moment is none of them: its dirty bit is in the page's
     /// mark already, and stores through it may go on until that removal has flushed. Who must not miss
-    /// them calls [`remove_write`](Self::remove_write), which waits.
+    /// them calls [`remove_write`](Self::remove_write), which waits. The same holds while another thread is inside
+    /// `remove_write` for the page: it counts as read-only from then on, though stores may go on until that call returns. So whoever
+    /// cleans a page keeps others from write-protecting it meanwhile, by whatever makes a page busy.
     ///
     /// # Panics
     ///
