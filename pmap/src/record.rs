@@ -184,12 +184,20 @@ impl PageRecord {
         self.flag(INTERNAL)
     }
 
-    pub(crate) fn set_internal(&self, internal: bool) {
-        if internal {
-            self.set(INTERNAL);
-        } else {
-            self.reset(INTERNAL);
-        }
+    /// Notes that the pmap lives in the frame from now on, unless it is out of use; says whether it does.
+    pub(crate) fn make_internal(&self, even_retired: bool) -> bool {
+        let refused = if even_retired { 0 } else { RETIRED };
+        // ORD: AcqRel pairs with `flag`; Acquire on failure, as there.
+        self.flags
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |flags| {
+                (flags & refused == 0).then_some(flags | INTERNAL)
+            })
+            .is_ok()
+    }
+
+    /// Notes that the pmap has left the frame.
+    pub(crate) fn forget_internal(&self) {
+        self.reset(INTERNAL);
     }
 
     pub(crate) fn set_unmanaged(&self, unmanaged: bool) {
@@ -207,8 +215,15 @@ impl PageRecord {
         self.flag(RETIRED)
     }
 
-    pub(crate) fn set_retired(&self) {
-        self.set(RETIRED);
+    /// Takes the frame out of use, unless the pmap itself lives in it; says whether it did. One operation with that
+    /// question, as [`make_internal`](Self::make_internal) is: of the two, whoever comes second is told.
+    pub(crate) fn retire(&self) -> bool {
+        // ORD: AcqRel pairs with `flag`; Acquire on failure, as there.
+        self.flags
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |flags| {
+                (flags & INTERNAL == 0).then_some(flags | RETIRED)
+            })
+            .is_ok()
     }
 
     /// Number of holds taken by `extract_and_hold` and not yet undone. The embedder must not reuse a
@@ -366,5 +381,21 @@ impl Records {
             base += range.count as usize;
         }
         None
+    }
+}
+
+#[cfg(all(test, feature = "std"))]
+mod tests {
+    use super::*;
+
+    /// Neither order leaves something of the pmap's in a frame that is out of use.
+    #[test]
+    fn a_frame_is_the_pmaps_own_or_out_of_use_but_not_both() {
+        let own = PageRecord::new(Frame(7), 0);
+        assert!(own.make_internal(false));
+        assert!(!own.retire() && !own.is_retired());
+        own.forget_internal();
+        assert!(own.retire() && own.is_retired());
+        assert!(!own.make_internal(false) && !own.is_internal());
     }
 }

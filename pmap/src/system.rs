@@ -359,8 +359,7 @@ impl<M: Machine> System<M> {
             };
             let Some(record) = self.page(frame) else { return Some(frame) };
             // A frame that must never be used stays allocated, which is the best place for it (H-41).
-            if !record.is_retired() || self.mutation().is(Mutation::UseRetired) {
-                record.set_internal(true);
+            if record.make_internal(self.mutation().is(Mutation::UseRetired)) {
                 return Some(frame);
             }
             self.rare.retired_frames_met.fetch_add(1, Ordering::Relaxed); // ORD: counts order nothing
@@ -374,7 +373,7 @@ impl<M: Machine> System<M> {
     /// As [`Machine::free_frame`].
     pub(crate) unsafe fn free_frame(&self, frame: Frame, purpose: FrameUse) {
         if let Some(record) = self.page(frame) {
-            record.set_internal(false);
+            record.forget_internal();
         }
         // SAFETY: the caller's promise.
         unsafe { self.machine.free_frame(frame, purpose) };

@@ -140,6 +140,9 @@ impl<M: Machine> System<M> {
     /// Frame 0 is out of use from the beginning: entries that were cleared point there, and some processors read
     /// through them (L1 terminal fault).
     ///
+    /// A mapping that somebody is entering at this moment may come into being all the same: keep others from entering the
+    /// page meanwhile, by whatever makes a page busy.
+    ///
     /// # Errors
     ///
     /// [`RetireError`] if the page has managed mappings, holds something of the pmap's, or is none of the machine's
@@ -150,11 +153,7 @@ impl<M: Machine> System<M> {
         if page.first_pv().is_some() {
             return Err(RetireError::StillMapped);
         }
-        if page.is_internal() {
-            return Err(RetireError::Frame(FrameError::PmapsOwn));
-        }
-        page.set_retired();
-        Ok(())
+        if page.retire() { Ok(()) } else { Err(RetireError::Frame(FrameError::PmapsOwn)) }
     }
 
     /// Waits until every DI section that marked the page has finished its flushes.
