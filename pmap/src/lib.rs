@@ -27,6 +27,8 @@ extern crate std;
 
 mod addr;
 mod audit;
+#[cfg(all(feature = "bare", target_arch = "x86_64"))]
+pub mod bare;
 mod cpuset;
 mod delayed;
 pub mod entry;
