@@ -1,0 +1,66 @@
+//! The command line: `key=value`, separated by spaces.
+
+use core::fmt;
+use core::str::FromStr;
+
+/// What the command line says, with defaults for what it does not say.
+#[derive(Clone, Debug)]
+pub(crate) struct Arguments {
+    /// What to run.
+    pub(crate) program: &'static str,
+    /// How long to run, for programs that run for a time.
+    pub(crate) seconds: u64,
+    /// Seed of everything random.
+    pub(crate) seed: u64,
+}
+
+/// Why a command line was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BadArgument {
+    /// A word without `=`.
+    NotAPair(&'static str),
+    /// A key that no program knows.
+    UnknownKey(&'static str),
+    /// A value that its key does not take.
+    BadValue {
+        /// The key.
+        key: &'static str,
+        /// Its value.
+        value: &'static str,
+    },
+}
+
+impl fmt::Display for BadArgument {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAPair(word) => write!(f, "`{word}` is not of the form key=value"),
+            Self::UnknownKey(key) => write!(f, "there is no argument `{key}`"),
+            Self::BadValue { key, value } => write!(f, "`{key}` does not take the value `{value}`"),
+        }
+    }
+}
+
+impl Arguments {
+    /// Reads the command line.
+    ///
+    /// # Errors
+    ///
+    /// The first word that is not understood.
+    pub(crate) fn parse(command_line: &'static str) -> Result<Self, BadArgument> {
+        let mut arguments = Self { program: "selftest", seconds: 10, seed: 1 };
+        for word in command_line.split_ascii_whitespace() {
+            let (key, value) = word.split_once('=').ok_or(BadArgument::NotAPair(word))?;
+            match key {
+                "program" => arguments.program = value,
+                "seconds" => arguments.seconds = parse(key, value)?,
+                "seed" => arguments.seed = parse(key, value)?,
+                _ => return Err(BadArgument::UnknownKey(key)),
+            }
+        }
+        Ok(arguments)
+    }
+}
+
+fn parse<T: FromStr>(key: &'static str, value: &'static str) -> Result<T, BadArgument> {
+    value.parse().map_err(|_| BadArgument::BadValue { key, value })
+}
