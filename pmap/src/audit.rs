@@ -269,11 +269,12 @@ impl<M: Machine> System<M> {
     ) {
         count.tables += 1;
         let mut valid = 0;
-        // A user address space shares its kernel half; the kernel's own root has nothing in the user half.
+        // A user address space shares its kernel half; the kernel's own root has nothing in the user half, and what it
+        // adopted is the machine's (INV-K-1).
         let indices = match (level == ROOT_LEVEL, core.is_kernel()) {
             (false, _) => 0..512,
             (true, false) => 0..KERNEL_SLOT,
-            (true, true) => KERNEL_SLOT..512,
+            (true, true) => self.own_kernel_slots(),
         };
         for index in indices {
             let entry = self.slot(table, index).load();

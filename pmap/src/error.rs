@@ -212,6 +212,8 @@ pub enum SystemError {
     BadStorage,
     /// The kernel window is not page aligned in the kernel half.
     BadKernelWindow,
+    /// The tables that the machine booted with map something in the same 512 GiB as this address of the kernel window.
+    KernelWindowTaken(VirtAddr),
     /// Another system uses the machine: a machine has one.
     MachineInUse,
     /// The machine's processors cannot manage cached translations in the way that the options ask for.
@@ -232,6 +234,12 @@ impl fmt::Display for SystemError {
             }
             Self::MachineInUse => {
                 f.write_str("another system uses the machine: drop it, or make another machine")
+            }
+            Self::KernelWindowTaken(va) => {
+                write!(
+                    f,
+                    "the boot tables have an entry for {va}: put the kernel window into 512 GiB of its own"
+                )
             }
             Self::BadKernelWindow => f.write_str("the kernel window must lie in the kernel half"),
         }

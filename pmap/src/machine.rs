@@ -89,6 +89,7 @@ pub enum Guarantee {
 /// * after [`send_shootdown`](Self::send_shootdown), every target calls [`Shootdowns::serve`] in finite
 ///   time and before it executes another user instruction; what the sender stored before is visible to that
 ///   call, so where sending orders nothing by itself (a store to an x2APIC register) it is preceded by a fence;
+/// * what [`boot_root`](Self::boot_root) names is as its documentation says;
 /// * no frame of [`memory`](Self::memory) that the pmap did not allocate holds anything that Rust code refers to while the
 ///   pmap may be asked to zero, copy or map it;
 /// * the raw locks exclude as `lock_api` demands, and [`participant`](Self::participant) is the
@@ -114,6 +115,18 @@ pub unsafe trait Machine: Sized + Sync {
     /// Addresses in the kernel half that [`System::kenter`](crate::System::kenter) and its relatives
     /// may map; their page tables are made when the system is.
     fn kernel_window(&self) -> VirtRange;
+
+    /// Root of the 4-level tables that the machine booted with, if the pmap is to adopt their kernel half: code, stacks and direct map
+    /// stay mapped when a CPU loads a root of the pmap's. Asked once, when the system is made; the top-level entries from slot
+    /// 256 on are copied then, into every root. From there on the tables below are shared, and stay the machine's: the pmap never
+    /// changes, counts or frees them, and entries that the boot root gets later are not seen.
+    ///
+    /// Slots in which the kernel window lies must be free. The root and all tables that can be reached from it by the kernel
+    /// half are in the direct map, too, and are never freed.
+    #[inline]
+    fn boot_root(&self) -> Option<Frame> {
+        None
+    }
 
     /// Address of `frame` in the direct map.
     fn direct_map(&self, frame: Frame) -> NonNull<u8>;

@@ -168,6 +168,7 @@ impl<M: Machine> System<M> {
         };
         let root = system.allocate_frame(FrameUse::PageTable).ok_or(Shortage)?;
         system.kernel = system.arena.allocate(|| system.page_for_cores(), root, 1, true)?;
+        system.adopt_boot_tables()?;
         // The thread that sets the system up need not be a CPU yet: the first one gets the account.
         let tables = 1 + system.make_kernel_tables()?;
         if let Some(first) = system.per_cpu().first() {

@@ -4,7 +4,7 @@ use core::sync::atomic::Ordering;
 
 use crate::addr::{Frame, PhysAddr, VirtAddr};
 use crate::cpuset::CpuSet;
-use crate::entry::{ACCESSED, Entry, MANAGED};
+use crate::entry::{ACCESSED, Entry, LARGE, MANAGED};
 use crate::machine::Machine;
 use crate::mutation::Mutation;
 use crate::pmap::Pmap;
@@ -104,7 +104,8 @@ impl<M: Machine> Pmap<'_, M> {
         self.system().leaf_slot(self.root(), va).is_some_and(|slot| !slot.load().is_present())
     }
 
-    /// The raw page-table entries for `va`, from the root down: for debuggers and for those who virtualise the
+    /// The raw page-table entries for `va`, from the root down to the leaf, which may be a large one in what was adopted from the boot
+    /// tables: for debuggers and for those who virtualise the
     /// processor. Hardware may change accessed and dirty bits at any time.
     #[must_use]
     pub fn get_mapping(&self, va: VirtAddr) -> PageWalk {
@@ -115,7 +116,9 @@ impl<M: Machine> Pmap<'_, M> {
             let entry = self.system().slot(table, va.index(level)).load();
             walk.words[walk.count] = entry.word();
             walk.count += 1;
-            if !entry.is_present() {
+            // At levels 2 and 3 only; in a leaf of level 1 the bit means something else (H-2).
+            let is_large = matches!(level, 2 | 3) && entry.has(LARGE);
+            if !entry.is_present() || is_large {
                 break;
             }
             table = entry.frame();

@@ -44,6 +44,7 @@ pub struct SimMachine {
     pub(super) broadcasts: AtomicU64,
     /// What CPUID says.
     pub(super) features: TlbFeatures,
+    boot_root: Option<Frame>,
     participants: Vec<Participant<SimScheduler>>,
     domain: Arc<Domain<SimScheduler>>,
 }
@@ -82,6 +83,7 @@ impl SimMachine {
             skipped: AtomicU64::new(0),
             broadcasts: AtomicU64::new(0),
             features: features(&config),
+            boot_root: None,
             participants: (0..config.cpus).map(|_| domain.join()).collect(),
             domain,
             config,
@@ -95,6 +97,13 @@ impl SimMachine {
 
     fn domain_of(&self, cpu: usize) -> usize {
         cpu * self.config.domains / self.cpus.len()
+    }
+
+    /// Lets the machine have booted with the tables below `root`, whose kernel half a system then adopts. They are made of frames
+    /// allocated as page tables, and stay.
+    #[must_use]
+    pub fn booted_with(self, root: Frame) -> Self {
+        Self { boot_root: Some(root), ..self }
     }
 
     /// What the machine was made of.
@@ -241,6 +250,10 @@ unsafe impl Machine for SimMachine {
     fn kernel_window(&self) -> VirtRange {
         VirtRange::new(KERNEL_WINDOW, KERNEL_WINDOW.wrapping_add(KERNEL_PAGES * PAGE_SIZE))
             .expect("the window is page aligned")
+    }
+
+    fn boot_root(&self) -> Option<Frame> {
+        self.boot_root
     }
 
     #[inline]

@@ -4,6 +4,7 @@
 //! whenever the pmap lock is free; the kernel's tables and the roots are outside of this rule. A table whose
 //! last entry goes is unlinked at once and travels in the operation's [`Gather`] until the flush.
 
+mod adopted;
 mod fresh;
 mod span;
 
