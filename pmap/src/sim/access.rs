@@ -84,7 +84,7 @@ impl SimMachine {
             request.va
         );
         let cpu = self.here();
-        let deterministic = self.doorbells.baton.is_some();
+        let deterministic = self.doorbells.turns.is_some();
         if deterministic {
             self.point_of(cpu, Event::Access, request.va.0);
         } else {
@@ -98,8 +98,8 @@ impl SimMachine {
     /// Between two steps of a walk others may run; interrupts are taken between accesses only (INV-M-4).
     #[inline]
     fn in_walk(&self, cpu: usize) {
-        if let Some(baton) = &self.doorbells.baton {
-            baton.point(cpu, Event::Walk, 0, &self.doorbells.bells);
+        if let Some(turns) = &self.doorbells.turns {
+            turns.point(cpu, Event::Walk, 0, &self.doorbells.bells);
         }
     }
 

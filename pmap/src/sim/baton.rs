@@ -11,7 +11,6 @@
 
 use std::fmt::Write as _;
 use std::format;
-use std::string::String;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::vec::Vec;
 
@@ -19,6 +18,7 @@ use rand_core::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 use super::doorbell::Doorbell;
+use super::turns::Stuck;
 
 /// Points in a row at which CPUs only relaxed: nobody will ever do what they wait for.
 const HOPELESS: u64 = 200_000;
@@ -71,10 +71,6 @@ pub(super) struct Baton {
     turns: Vec<Condvar>,
     switch_one_in: u32,
 }
-
-/// Nobody can run, or everybody only relaxes: the states of all CPUs, in words.
-#[derive(Debug)]
-pub(super) struct Stuck(pub(super) String);
 
 impl Baton {
     pub(super) fn new(cpus: usize, seed: u64, switch_one_in: u32) -> Self {

@@ -13,6 +13,7 @@ use std::vec::Vec;
 use super::baton::Event;
 use super::doorbell::{Bell, Doorbell};
 use super::machine::SimMachine;
+use super::turns::Turns;
 
 /// What the calling thread runs as.
 #[derive(Clone, Copy)]
@@ -72,6 +73,13 @@ pub(super) fn bound<R>(machine: &SimMachine, cpu: usize, proxy: bool, f: impl Fn
     let binding = Binding { machine: NonNull::from(machine), cpu, proxy };
     let _restore = Restore(BINDING.replace(Some(binding)));
     f()
+}
+
+/// Runs `f`, during which other tasks may run on this host thread and be other CPUs.
+pub(super) fn as_nobody(f: impl FnOnce()) {
+    let binding = BINDING.take();
+    f();
+    BINDING.set(binding);
 }
 
 /// Names of threads that are no CPU begin here, above all CPUs'.
@@ -142,6 +150,9 @@ pub(super) fn relax() {
         if let Some(here) = here.filter(|h| !h.proxy) {
             here.machine.poll_now(here.cpu);
             here.machine.point_of(here.cpu, Event::Point, 0);
+            if let Some(turns @ Turns::Executor(_)) = &here.machine.doorbells.turns {
+                turns.spin();
+            }
         }
     });
     if may_spin() {
@@ -151,5 +162,5 @@ pub(super) fn relax() {
 
 /// Whether spinning for a moment can help: not where only one CPU runs.
 pub(super) fn may_spin() -> bool {
-    with(|here| here.is_none_or(|here| here.machine.doorbells.baton.is_none()))
+    with(|here| here.is_none_or(|here| here.machine.doorbells.turns.is_none()))
 }

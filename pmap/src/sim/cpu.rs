@@ -173,8 +173,8 @@ impl SimMachine {
         if !this.pending.swap(false, Ordering::SeqCst) {
             return false;
         }
-        if let Some(baton) = self.doorbells.baton.as_ref().filter(|_| !context::is_proxy()) {
-            baton.record(cpu, Event::Interrupt, 0);
+        if let Some(turns) = self.doorbells.turns.as_ref().filter(|_| !context::is_proxy()) {
+            turns.record(cpu, Event::Interrupt, 0);
         }
         // ORD: Relaxed; own thread's counter, and own thread's mask.
         this.taken.store(this.taken.load(Ordering::Relaxed) + 1, Ordering::Relaxed);

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Thread;
 
-use super::baton::Baton;
+use super::turns::Turns;
 
 const QUIET: u32 = 0;
 const RUNG: u32 = 1;
@@ -67,17 +67,17 @@ impl Doorbell {
 }
 
 /// The doorbells of a machine's CPUs. In deterministic mode nobody sleeps on one: a CPU whose
-/// doorbell is quiet is merely not given the baton.
+/// doorbell is quiet is merely not given the turn.
 pub(super) struct Doorbells {
     pub(super) bells: Box<[Doorbell]>,
-    pub(super) baton: Option<Baton>,
+    pub(super) turns: Option<Turns>,
 }
 
 impl Doorbells {
     pub(super) fn ring(&self, cpu: usize) {
         self.bells[cpu].ring();
-        if let Some(baton) = &self.baton {
-            baton.kick(&self.bells);
+        if let Some(turns) = &self.turns {
+            turns.kick(cpu, &self.bells);
         }
     }
 }

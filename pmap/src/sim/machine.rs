@@ -20,6 +20,7 @@ use super::mmu::Board;
 use super::report::{Ledger, Report};
 use super::run::Poison;
 use super::scheduler::{SimScheduler, SimThreads};
+use super::turns::{Executor, Turns};
 use crate::machine::{FrameUse, Guarantee, Machine};
 use crate::shootdown::Shootdowns;
 use crate::translation::{Cr3, Invlpgb, Invpcid, TlbFeatures};
@@ -64,11 +65,26 @@ impl SimMachine {
     /// too little memory.
     pub fn new(config: Config) -> Result<Self, SimError> {
         config.validate()?;
+        let baton = || Baton::new(config.cpus, config.seed, config.adversary.switch_one_in);
+        let turns = (config.mode == Mode::Deterministic).then(|| Turns::Baton(baton()));
+        Self::with_turns(config, turns)
+    }
+
+    /// A machine whose CPUs an executor runs, whatever [`Config::mode`] says: not with [`run_cpus`](Self::run_cpus), which
+    /// starts host threads, but each in a task of the executor that calls [`run_cpu`](Self::run_cpu).
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn with_executor(config: Config, executor: impl Executor + 'static) -> Result<Self, SimError> {
+        Self::with_turns(config, Some(Turns::Executor(Box::new(executor))))
+    }
+
+    fn with_turns(config: Config, turns: Option<Turns>) -> Result<Self, SimError> {
+        config.validate()?;
         let memory = Memory::new(config.frames, config.domains)?;
-        let baton = (config.mode == Mode::Deterministic)
-            .then(|| Baton::new(config.cpus, config.seed, config.adversary.switch_one_in));
         let bells = (0..config.cpus).map(|_| Doorbell::default()).collect();
-        let doorbells = Arc::new(Doorbells { bells, baton });
+        let doorbells = Arc::new(Doorbells { bells, turns });
         let scheduler = Arc::new(PiTurnstiles::new(SimThreads { doorbells: Arc::clone(&doorbells) }));
         let domain = Arc::new(Domain::new(config.di, scheduler));
         Ok(Self {
@@ -194,7 +210,7 @@ impl SimMachine {
     pub fn report(&self) -> Report {
         let (stale_accesses, forbidden_entries) = self.ledger.counts();
         let (in_use, peak, reused) = self.memory.usage();
-        let (history, switches) = self.doorbells.baton.as_ref().map_or((0, 0), Baton::history);
+        let (history, switches) = self.doorbells.turns.as_ref().map_or((0, 0), Turns::history);
         // ORD: Relaxed; counters, here and below.
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let mut report = Report {

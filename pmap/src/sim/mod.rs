@@ -27,12 +27,13 @@
 //! interrupts; locks of the host may be held only as leaves, around nothing of the machine's or the
 //! pmap's. In [`Mode::Deterministic`] one CPU runs at a time and the seed fixes the history, provided
 //! that the program is deterministic too: no time, no hash maps with random state, and no host thread
-//! that talks to CPUs from outside.
+//! that talks to CPUs from outside. With [`SimMachine::with_executor`] the CPUs are tasks of a checker of schedules,
+//! which then decides in place of the seed.
 //!
 //! # Where to find what
 //!
 //! `walk` is the hardware's walk, `tlb` and `structure_cache` what it remembers, `mmu` one CPU's use of
-//! them, `invalidate` and `broadcast` the instructions that drop it, `cpu_model` which of those there are; `run` has the threads, `cpu` the interrupts, `wait` the waits, on `doorbell` and `baton`; `lock` and
+//! them, `invalidate` and `broadcast` the instructions that drop it, `cpu_model` which of those there are; `run` has the threads, `cpu` the interrupts, `wait` the waits, on `doorbell`, `turns` and `baton`; `lock` and
 //! `scheduler` are what others block on; `memory` has frames, `guarantee` the search, `report` the result.
 //!
 //! ```
@@ -69,6 +70,7 @@ mod run;
 mod scheduler;
 mod structure_cache;
 mod tlb;
+mod turns;
 mod wait;
 mod walk;
 
@@ -84,3 +86,4 @@ pub use memory::{Owner, POISON};
 pub use mmu::PageFault;
 pub use report::Report;
 pub use scheduler::{SimScheduler, SimThreads};
+pub use turns::Executor;

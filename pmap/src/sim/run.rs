@@ -12,11 +12,11 @@ use std::sync::{Mutex, PoisonError};
 use std::thread::ScopedJoinHandle;
 use std::vec::Vec;
 
-use super::baton::Stuck;
 use super::config::SimError;
 use super::context;
 use super::cpu::{BOUND, PROXY, UNBOUND};
 use super::machine::SimMachine;
+use super::turns::Stuck;
 use crate::CpuId;
 
 /// Why a machine does not go on.
@@ -73,13 +73,16 @@ impl SimMachine {
             let bound = this.binding.compare_exchange(UNBOUND, BOUND, Ordering::SeqCst, Ordering::Relaxed);
             match bound {
                 Ok(_) => break,
-                Err(PROXY) => std::thread::yield_now(),
+                Err(PROXY) => match &self.doorbells.turns {
+                    Some(turns) => turns.spin(),
+                    None => std::thread::yield_now(),
+                },
                 Err(_) => return Err(SimError::CpuBusy { cpu }),
             }
         }
         let outcome = context::bound(self, cpu, false, || {
-            if let Some(baton) = &self.doorbells.baton {
-                baton.enter(cpu, &self.doorbells.bells);
+            if let Some(turns) = &self.doorbells.turns {
+                turns.enter(cpu, &self.doorbells.bells);
             }
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 self.poll_now(cpu);
@@ -96,8 +99,8 @@ impl SimMachine {
             self.serve_if_unbound(cpu);
             outcome
         });
-        if let Some(baton) = &self.doorbells.baton
-            && let Err(Stuck(words)) = baton.leave(cpu, &self.doorbells.bells)
+        if let Some(turns) = &self.doorbells.turns
+            && let Err(Stuck(words)) = turns.leave(cpu, &self.doorbells.bells)
         {
             self.poison(None, words);
         }
@@ -155,8 +158,8 @@ impl SimMachine {
                     }
                 }
             }
-            if let Some(baton) = &self.doorbells.baton {
-                baton.expect(count);
+            if let Some(turns) = &self.doorbells.turns {
+                turns.expect(count);
             }
             open(true);
             Ok(threads.into_iter().map(ScopedJoinHandle::join).collect::<Vec<_>>())
@@ -208,8 +211,8 @@ impl SimMachine {
             // ORD: SeqCst, as an interrupt's; the poll that finds it also finds the poison.
             cpu.pending.store(true, Ordering::SeqCst);
         }
-        if let Some(baton) = &self.doorbells.baton {
-            baton.release();
+        if let Some(turns) = &self.doorbells.turns {
+            turns.release();
         }
         for cpu in 0..self.cpus.len() {
             self.doorbells.ring(cpu);

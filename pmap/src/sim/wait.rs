@@ -6,10 +6,11 @@
 use std::sync::{MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
-use super::baton::{Event, Stuck};
+use super::baton::Event;
 use super::context;
 use super::machine::SimMachine;
 use super::mmu::Mmu;
+use super::turns::Stuck;
 
 /// How much rarer speculation is at points than at accesses.
 const KERNEL_SPECULATION: u32 = 4;
@@ -19,8 +20,8 @@ impl SimMachine {
     #[inline]
     pub(super) fn point_of(&self, cpu: usize, event: Event, detail: u64) {
         self.poll(cpu);
-        if let Some(baton) = &self.doorbells.baton {
-            baton.point(cpu, event, detail, &self.doorbells.bells);
+        if let Some(turns) = &self.doorbells.turns {
+            turns.point(cpu, event, detail, &self.doorbells.bells);
             self.speculate_at_point(cpu);
             // Somebody may have sent an interrupt meanwhile.
             self.poll(cpu);
@@ -67,9 +68,9 @@ impl SimMachine {
             std::thread::yield_now();
             return;
         }
-        match &self.doorbells.baton {
-            Some(baton) => {
-                if let Err(Stuck(words)) = baton.park(cpu, why, &self.doorbells.bells) {
+        match &self.doorbells.turns {
+            Some(turns) => {
+                if let Err(Stuck(words)) = turns.park(cpu, why, &self.doorbells.bells) {
                     self.poison(None, words);
                 }
             }
@@ -90,9 +91,9 @@ impl SimMachine {
         if self.doorbells.bells[cpu].take() {
             return;
         }
-        match &self.doorbells.baton {
-            Some(baton) => {
-                if let Err(Stuck(words)) = baton.relax(cpu, &self.doorbells.bells) {
+        match &self.doorbells.turns {
+            Some(turns) => {
+                if let Err(Stuck(words)) = turns.relax(cpu, &self.doorbells.bells) {
                     self.poison(None, words);
                 }
             }
@@ -137,7 +138,7 @@ impl SimMachine {
     /// The translation hardware of a CPU. A leaf lock: its holder waits for nothing.
     pub(super) fn mmu(&self, cpu: usize) -> MutexGuard<'_, Mmu> {
         let lock = &self.cpus[cpu].mmu;
-        let Some(baton) = &self.doorbells.baton else {
+        let Some(turns) = &self.doorbells.turns else {
             return lock.lock().unwrap_or_else(PoisonError::into_inner);
         };
         // Its holder may be a CPU that has lost the baton in the middle of a walk.
@@ -147,7 +148,7 @@ impl SimMachine {
                 Err(TryLockError::Poisoned(error)) => return error.into_inner(),
                 Err(TryLockError::WouldBlock) => match context::cpu_of(self) {
                     Some(me) if !context::is_proxy() && !self.poison.is_set() => {
-                        if let Err(Stuck(words)) = baton.relax(me, &self.doorbells.bells) {
+                        if let Err(Stuck(words)) = turns.relax(me, &self.doorbells.bells) {
                             self.poison(None, words);
                         }
                     }
