@@ -4,6 +4,7 @@
 fn main() {
     let root = std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it");
     link("kernel", &format!("{root}/kernel.ld"));
+    link("init", &format!("{root}/src/bin/init/init.ld"));
     println!("cargo:rerun-if-changed=build.rs");
 }
 
