@@ -84,7 +84,8 @@ pub enum Guarantee {
 /// * [`memory`](Self::memory), [`cpu_count`](Self::cpu_count) and
 ///   [`kernel_window`](Self::kernel_window) never change;
 /// * the invalidation functions do on the current CPU what their documentation says before they return;
-/// * [`tlb_features`](Self::tlb_features) and [`invlpg_misses_globals`](Self::invlpg_misses_globals) are true of every CPU,
+/// * [`tlb_features`](Self::tlb_features), [`has_no_execute`](Self::has_no_execute) and
+///   [`invlpg_misses_globals`](Self::invlpg_misses_globals) are true of every CPU,
 ///   and [`may_acknowledge_early`](Self::may_acknowledge_early) says yes only under its condition;
 /// * after [`send_shootdown`](Self::send_shootdown), every target calls [`Shootdowns::serve`] in finite
 ///   time and before it executes another user instruction; what the sender stored before is visible to that
@@ -226,6 +227,14 @@ pub unsafe trait Machine: Sized + Sync {
     #[inline]
     fn tlb_features(&self) -> TlbFeatures {
         TlbFeatures::NONE
+    }
+
+    /// Whether every CPU has the no-execute bit (CPUID.8000_0001:EDX\[20\]), with EFER.NXE set. Where one has not, bit 63 of an
+    /// entry is reserved, so the pmap never sets it: whatever can be read can be executed then. Asked once, when the system
+    /// is made.
+    #[inline]
+    fn has_no_execute(&self) -> bool {
+        true
     }
 
     /// Whether INVLPG on the current CPU can leave global translations while PCIDs are on, as on the small cores of some

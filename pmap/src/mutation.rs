@@ -74,6 +74,8 @@ mutations! {
     HoldAnyway = "hold-anyway",
     /// Frames that are out of use are used (H-41).
     UseRetired = "use-retired",
+    /// Entries have the no-execute bit although the processors have none.
+    NoExecuteAnyway = "no-execute-anyway",
     /// `remove_pages` takes wired mappings, too.
     RemoveWiredPages = "remove-wired-pages",
     /// `remove_pages` does not look whether the address space is active elsewhere (H-39).

@@ -14,6 +14,7 @@ use crate::mutation::{Mutation, Switch};
 use crate::options::Options;
 use crate::pcid::Allocator;
 use crate::pmap::{Arena, Core, Pmap};
+use crate::protection::Protection;
 use crate::pv::{Bucket, Budget, Domains, PvLocks};
 use crate::record::{PageRecord, Records};
 use crate::stats::{self, Counters, RareCounters, Statistics};
@@ -47,6 +48,8 @@ pub struct System<M: Machine> {
     kernel: NonNull<Core<M>>,
     mutation: Switch,
     tlb: TlbChoice,
+    /// What every mapping permits besides what it was made for.
+    implied: Protection,
     rare: RareCounters,
     #[cfg(feature = "std")]
     owned_storage: Option<(NonNull<u8>, Layout)>,
@@ -159,6 +162,7 @@ impl<M: Machine> System<M> {
             chunk_budget: Budget::new(options.pv_chunk_limit),
             arena: Arena::new(machine.cpu_count()),
             tlb,
+            implied: if machine.has_no_execute() { Protection::empty() } else { Protection::EXECUTE },
             kernel: NonNull::dangling(),
             mutation: Switch::new(),
             rare: RareCounters::default(),
@@ -277,6 +281,12 @@ impl<M: Machine> System<M> {
     #[cfg(feature = "mutations")]
     pub fn set_pcid_generation(&self, generation: u32) {
         self.per_cpu().iter().for_each(|cpu| cpu.pcids.set_generation(generation));
+    }
+
+    /// The rights that a mapping has that is to have `prot`: without the no-execute bit, to execute as well (INV-E-6).
+    #[inline]
+    pub(crate) fn granted(&self, prot: Protection) -> Protection {
+        if self.mutation.is(Mutation::NoExecuteAnyway) { prot } else { prot | self.implied }
     }
 
     /// How cached translations are managed, and why so.

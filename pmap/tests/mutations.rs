@@ -70,6 +70,7 @@ const NOTICED: &[(Mutation, Noticed)] = &[
     (Mutation::CopyAsIs, Here(model)),
     (Mutation::HoldAnyway, Here(model)),
     (Mutation::UseRetired, Here(scenes::retired_frames)),
+    (Mutation::NoExecuteAnyway, Here(model)),
     (Mutation::RemoveWiredPages, Here(model)),
     (Mutation::RemovePagesAnywhere, Here(model)),
     (

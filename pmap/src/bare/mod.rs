@@ -7,6 +7,7 @@
 //! | function of `Machine` | here |
 //! |---|---|
 //! | [`tlb_features`](crate::Machine::tlb_features) | [`CpuFeatures::tlb_features`] of all CPUs |
+//! | [`has_no_execute`](crate::Machine::has_no_execute) | [`CpuFeatures::has`] of all CPUs, with [`Features::NX`] |
 //! | [`invlpg_misses_globals`](crate::Machine::invlpg_misses_globals) | [`CpuFeatures::invlpg_misses_globals`] of the current CPU |
 //! | [`load_cr3`](crate::Machine::load_cr3) | [`instructions::load_cr3`] |
 //! | [`invalidate_page`](crate::Machine::invalidate_page) | [`instructions::invlpg`] |

@@ -15,7 +15,7 @@ use crate::table::LeafCursor;
 
 impl<M: Machine> Pmap<'_, M> {
     /// Maps the page at `va` to `frame` with the rights `prot`, now: whatever was mapped there before is
-    /// replaced.
+    /// replaced. On processors without the no-execute bit ([`Machine::has_no_execute`]) every mapping can be executed.
     ///
     /// `access` is the access that is about to happen; the entry is born accessed, and dirty too for a
     /// [`Access::Write`], which spares the processor the trouble. The mapping is *managed*, known to the page
@@ -46,7 +46,7 @@ impl<M: Machine> Pmap<'_, M> {
         }
         let system = self.system();
         let page = system.check_frame(frame)?.filter(|page| page.is_managed());
-        let mut new = Entry::leaf(frame, prot).with(USER | ACCESSED);
+        let mut new = Entry::leaf(frame, system.granted(prot)).with(USER | ACCESSED);
         if access == Access::Write || (page.is_none() && prot.contains(Protection::WRITE)) {
             new = new.with(DIRTY);
         }
@@ -88,7 +88,8 @@ impl<M: Machine> Pmap<'_, M> {
         let mut state = core.lock();
         let mut pv = system.pv_locks().slot();
         let mut place = LeafCursor::default();
-        let new = |frame| Entry::leaf(frame, prot & !Protection::WRITE).with(USER);
+        let rights = system.granted(prot & !Protection::WRITE);
+        let new = |frame| Entry::leaf(frame, rights).with(USER);
         let mut made = 0;
         for va in range.iter() {
             let Some(frame) = frame_at(va) else { continue };

@@ -46,6 +46,10 @@ impl<M: Machine> System<M> {
             .ok_or(KernelMapError::OutsideWindow(va))
     }
 
+    fn kernel_leaf(&self, frame: Frame, prot: Protection) -> Entry {
+        Entry::leaf(frame, self.granted(prot)).with(GLOBAL | ACCESSED | DIRTY)
+    }
+
     /// Maps the kernel page at `va` to `frame`. Nothing is flushed: the caller either knows that no
     /// CPU has a translation of `va`, or calls [`invalidate_kernel`](Self::invalidate_kernel).
     ///
@@ -54,7 +58,7 @@ impl<M: Machine> System<M> {
     /// [`KernelMapError`] for an address outside the kernel window or a frame that cannot be mapped.
     pub fn kenter(&self, va: VirtAddr, frame: Frame, prot: Protection) -> Result<(), KernelMapError> {
         self.check_frame(frame)?;
-        let _ = self.kernel_slot(va)?.exchange(Entry::leaf(frame, prot).with(GLOBAL | ACCESSED | DIRTY));
+        let _ = self.kernel_slot(va)?.exchange(self.kernel_leaf(frame, prot));
         Ok(())
     }
 
@@ -81,8 +85,7 @@ impl<M: Machine> System<M> {
         let mut stale = false;
         for (va, frame) in range.iter().zip(frames) {
             let slot = self.kernel_slot(va)?;
-            let new =
-                Entry::leaf(*frame, Protection::READ | Protection::WRITE).with(GLOBAL | ACCESSED | DIRTY);
+            let new = self.kernel_leaf(*frame, Protection::READ | Protection::WRITE);
             let old = slot.load();
             if old != new {
                 let _ = slot.exchange(new);

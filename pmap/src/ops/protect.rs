@@ -94,6 +94,9 @@ impl<M: Machine> Pmap<'_, M> {
     /// Takes the rights that are not in `prot` away from all mappings in the user part of `range`. Rights are never added: that
     /// is for the next fault. Without [`Protection::READ`] the mappings are removed.
     ///
+    /// On processors without the no-execute bit ([`Machine::has_no_execute`]) the right to execute cannot be taken: what would take only
+    /// that does nothing.
+    ///
     /// Dirty bits move to the pages with the right to write. On return no CPU can use a right that was
     /// taken. The pages keep their PV entries, so anyone who goes through those meets the pmap lock, and with
     /// it the completed flush; no DI section is needed.
@@ -101,11 +104,12 @@ impl<M: Machine> Pmap<'_, M> {
         if !prot.contains(Protection::READ) {
             return self.remove(range);
         }
+        let (system, core) = (self.system(), self.core());
+        let prot = system.granted(prot);
         if prot.contains(Protection::WRITE | Protection::EXECUTE) {
             return;
         }
         let range = user_part(range);
-        let (system, core) = (self.system(), self.core());
         let restrict = |entry: Entry| restricted(entry, prot);
         system.restrict_leaves(core, range, restrict, |old| system.note_lost_dirty(old, prot));
         system.count(|c| &c.protects, 1);
@@ -122,10 +126,12 @@ impl<M: Machine> Pmap<'_, M> {
     /// If the calling thread is in a DI section.
     pub fn protect_ranges(&self, ranges: impl IntoIterator<Item = VirtRange>, prot: Protection) {
         let ranges = ranges.into_iter();
-        if !prot.contains(Protection::READ) || prot.contains(Protection::WRITE | Protection::EXECUTE) {
+        let (system, core) = (self.system(), self.core());
+        let granted = system.granted(prot);
+        if !prot.contains(Protection::READ) || granted.contains(Protection::WRITE | Protection::EXECUTE) {
             return ranges.for_each(|range| self.protect(range, prot));
         }
-        let (system, core) = (self.system(), self.core());
+        let prot = granted;
         let mut delayed = Delayed::begin(system, core);
         for range in ranges {
             let state = core.lock();

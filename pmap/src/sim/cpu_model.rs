@@ -13,6 +13,8 @@ use crate::translation::{Pcid, TlbFeatures};
 pub enum CpuModel {
     /// An early Athlon 64: no PCIDs, and no CMPXCHG16B.
     Athlon64,
+    /// A Nocona, the first of Intel's with 64-bit mode: no PCIDs, and no no-execute bit.
+    Nocona,
     /// A Core 2: no PCIDs.
     Core2,
     /// A Sandy Bridge: PCIDs, but no INVPCID.
@@ -28,14 +30,22 @@ pub enum CpuModel {
 
 impl CpuModel {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Athlon64, Self::Core2, Self::SandyBridge, Self::Haswell, Self::AlderLake, Self::Zen3];
+    pub const ALL: [Self; 7] = [
+        Self::Athlon64,
+        Self::Nocona,
+        Self::Core2,
+        Self::SandyBridge,
+        Self::Haswell,
+        Self::AlderLake,
+        Self::Zen3,
+    ];
 
     /// The name used on command lines.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Athlon64 => "athlon64",
+            Self::Nocona => "nocona",
             Self::Core2 => "core2",
             Self::SandyBridge => "sandybridge",
             Self::Haswell => "haswell",
@@ -49,7 +59,7 @@ impl CpuModel {
     pub const fn features(self) -> TlbFeatures {
         let with_pcids = TlbFeatures { pcids: Pcid::COUNT, ..TlbFeatures::NONE };
         match self {
-            Self::Athlon64 | Self::Core2 => TlbFeatures::NONE,
+            Self::Athlon64 | Self::Nocona | Self::Core2 => TlbFeatures::NONE,
             Self::SandyBridge => with_pcids,
             Self::Haswell | Self::AlderLake => TlbFeatures { invpcid: true, ..with_pcids },
             Self::Zen3 => TlbFeatures { invpcid: true, invlpgb: Some(7), ..with_pcids },
@@ -60,6 +70,12 @@ impl CpuModel {
     #[must_use]
     pub const fn invlpg_misses_globals(self, cpu: usize) -> bool {
         matches!(self, Self::AlderLake) && cpu % 2 == 1
+    }
+
+    /// Whether it has the no-execute bit.
+    #[must_use]
+    pub const fn has_no_execute(self) -> bool {
+        !matches!(self, Self::Nocona)
     }
 
     /// Whether it has CMPXCHG16B.

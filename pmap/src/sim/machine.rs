@@ -368,6 +368,10 @@ unsafe impl Machine for SimMachine {
         self.features
     }
 
+    fn has_no_execute(&self) -> bool {
+        self.config.cpu_model.has_no_execute()
+    }
+
     fn invlpg_misses_globals(&self) -> bool {
         self.config.cpu_model.invlpg_misses_globals(self.here())
     }

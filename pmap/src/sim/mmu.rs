@@ -15,6 +15,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 
 use super::broadcast::Broadcasts;
 use super::config::Adversary;
+use super::cpu_model::CpuModel;
 use super::memory::{Memory, Owner, POISON};
 use super::report::{Ledger, MmuCounters};
 use super::structure_cache::StructureCache;
@@ -79,6 +80,8 @@ pub(super) struct Mmu {
     pub(super) pcid: Pcid,
     /// INVLPG leaves global translations.
     pub(super) keeps_globals: bool,
+    /// Bits of entries that are reserved at all levels.
+    reserved: u64,
     /// INVLPGBs of any CPU that this one has still to do.
     pub(super) broadcasts: Broadcasts,
     pub(super) rng: Xoshiro256PlusPlus,
@@ -95,7 +98,7 @@ impl Mmu {
         cpu: usize,
         seed: u64,
         adversary: &Adversary,
-        keeps_globals: bool,
+        cpu_model: CpuModel,
         filters: &Arc<Filters>,
     ) -> Self {
         let stream = seed.wrapping_add((cpu as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
@@ -104,7 +107,8 @@ impl Mmu {
             caches: StructureCache::new(Arc::clone(filters)),
             root: None,
             pcid: Pcid::KERNEL,
-            keeps_globals,
+            keeps_globals: cpu_model.invlpg_misses_globals(cpu),
+            reserved: walk::BEYOND_PHYSICAL | if cpu_model.has_no_execute() { 0 } else { walk::NO_EXECUTE },
             broadcasts: Broadcasts::default(),
             rng: Xoshiro256PlusPlus::seed_from_u64(stream),
             evict: Odds::one_in(adversary.evict_one_in),
@@ -198,7 +202,8 @@ impl Mmu {
         let Some(root) = self.root else { return Err(Stop::NotPresent) };
         self.counters.structure_hits += u64::from(self.caches.lookup_any(va, self.pcid));
         let Board { memory, ledger, cpu } = board;
-        Walker { memory, ledger, root, pcid: self.pcid, cpu }.walk(&mut self.caches, va, purpose, point)
+        let Self { pcid, reserved, .. } = *self;
+        Walker { memory, ledger, root, pcid, cpu, reserved }.walk(&mut self.caches, va, purpose, point)
     }
 
     fn fill(&mut self, memory: &Memory, va: VirtAddr, leaf: &Leaf) -> Slot {

@@ -4,7 +4,7 @@
 //! # What is modelled
 //!
 //! * **Memory.** One real allocation in domains; frames have owners, and every hand-over has its own stamp.
-//! * **Processors.** A [`CpuModel`] says what there is: PCIDs, INVPCID, INVLPGB, and one erratum.
+//! * **Processors.** A [`CpuModel`] says what there is: PCIDs, INVPCID, INVLPGB, the no-execute bit, and one erratum.
 //! * **Translation.** Real walks over real frames in the 4-level format, with rights over all levels,
 //!   reserved bits, large leaves, and accessed and dirty flags set atomically. A TLB and
 //!   paging-structure caches per CPU, tagged with PCIDs; global translations.

@@ -24,7 +24,7 @@ pub(super) const NO_EXECUTE: u64 = 1 << 63;
 /// Bits 51:12, the physical address.
 pub(super) const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 /// Physical-address bits that this machine does not have (MAXPHYADDR is 46): reserved, must be zero.
-const BEYOND_PHYSICAL: u64 = 0x000f_c000_0000_0000;
+pub(super) const BEYOND_PHYSICAL: u64 = 0x000f_c000_0000_0000;
 /// Software bit 10: the pmap's own mark of a managed mapping. The checker is told of it, the walk is not.
 pub(super) const MANAGED: u64 = 1 << 10;
 
@@ -92,15 +92,16 @@ fn is_leaf(entry: u64, level: u32) -> bool {
     level == 1 || (level <= 3 && entry & LARGE != 0)
 }
 
-/// Reserved bits of a present entry (Intel SDM vol. 3, tables 4-15 to 4-20).
-fn reserved(entry: u64, level: u32) -> u64 {
+/// Reserved bits that are set in a present entry (Intel SDM vol. 3, tables 4-15 to 4-20), of which `always` are reserved at
+/// all levels.
+fn reserved(entry: u64, level: u32, always: u64) -> u64 {
     let shape = match (level, entry & LARGE != 0) {
         (4, _) => LARGE,
         (3, true) => 0x3fff_e000,
         (2, true) => 0x001f_e000,
         _ => 0,
     };
-    entry & (BEYOND_PHYSICAL | shape)
+    entry & (always | shape)
 }
 
 /// Frame of `va`'s page, by its leaf entry.
@@ -117,6 +118,8 @@ pub(super) struct Walker<'a> {
     pub(super) root: Frame,
     pub(super) pcid: Pcid,
     pub(super) cpu: usize,
+    /// Bits that are reserved at all levels.
+    pub(super) reserved: u64,
 }
 
 impl Walker<'_> {
@@ -143,7 +146,7 @@ impl Walker<'_> {
             if entry & PRESENT == 0 {
                 return Err(Stop::NotPresent);
             }
-            if reserved(entry, level) != 0 {
+            if reserved(entry, level, self.reserved) != 0 {
                 self.ledger.forbidden(|| {
                     format!("cpu {}: reserved bits in {entry:#x}, level {level}, for {va}", self.cpu)
                 });

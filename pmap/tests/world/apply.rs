@@ -27,7 +27,8 @@ impl World<'_> {
                 let given_up = !done && expected && self.is_limited();
                 assert!(done == expected || given_up, "a speculative mapping goes where nothing is");
                 if done {
-                    self.model.insert(space, place.va(), Mapping::new(page, prot & !Protection::WRITE));
+                    let prot = self.granted(prot & !Protection::WRITE);
+                    self.model.insert(space, place.va(), Mapping::new(page, prot));
                 }
             }
             Kind::Fill { space, page, count } => self.fill(space, page, count),
@@ -152,6 +153,7 @@ impl World<'_> {
             return self.assert_exhausted();
         }
         assert_eq!(result, Ok(()));
+        let prot = self.granted(prot);
         let managed = page != UNMANAGED;
         let dirty = access == Access::Write || (!managed && prot.contains(Protection::WRITE));
         let mut new = Mapping { wired, dirty, accessed: true, ..Mapping::new(page, prot) };
@@ -182,7 +184,8 @@ impl World<'_> {
             if self.is_limited() && made == expected {
                 break;
             }
-            self.model.insert(space, va, Mapping::new(page, Protection::READ));
+            let prot = self.granted(Protection::READ);
+            self.model.insert(space, va, Mapping::new(page, prot));
             expected += 1;
         }
         assert_eq!(made, expected);
@@ -193,6 +196,7 @@ impl World<'_> {
         if !prot.contains(Protection::READ) {
             return self.model.remove(space, range, |_| true);
         }
+        let prot = self.granted(prot);
         self.model.each_in(space, range, |m, page| {
             if !prot.contains(Protection::WRITE) {
                 page.dirty |= m.dirty && m.is_managed();

@@ -16,7 +16,9 @@ use std::mem::ManuallyDrop;
 use gencount::Implementation;
 use pmap::mutation::Mutation;
 use pmap::sim::{Adversary, Config, CpuModel, SimMachine};
-use pmap::{CpuId, Frame, HoldsRefused, Options, PageRecord, Pmap, PvLocking, Statistics, System};
+use pmap::{
+    CpuId, Frame, HoldsRefused, Options, PageRecord, Pmap, Protection, PvLocking, Statistics, System,
+};
 
 use model::Model;
 pub(crate) use op::Op;
@@ -128,6 +130,11 @@ impl<'s> World<'s> {
 
     fn space(&self, index: usize) -> &Pmap<'s, SimMachine> {
         self.spaces[index].as_ref().expect("always there")
+    }
+
+    /// What a mapping permits that is to permit `prot`.
+    fn granted(&self, prot: Protection) -> Protection {
+        if self.setting.cpu_model.has_no_execute() { prot } else { prot | Protection::EXECUTE }
     }
 
     fn record(&self, page: usize) -> &'s PageRecord {

@@ -1,6 +1,6 @@
 //! The walk: rights, faults, accessed and dirty flags, reserved bits, large pages.
 
-use super::super::{PageFault, SimError};
+use super::super::{CpuModel, PageFault, SimError};
 use super::*;
 use crate::Access;
 
@@ -39,6 +39,28 @@ fn rights_are_the_conjunction_over_all_levels() {
             }
             assert!(machine.report().is_clean());
         });
+    }
+}
+
+/// On a processor without the no-execute bit, bit 63 is reserved at every level: the access faults, and the ledger says why.
+#[test]
+fn without_no_execute_its_bit_is_reserved() {
+    for (cpu_model, faults) in [(CpuModel::Nocona, true), (CpuModel::Core2, false)] {
+        for level in 1..=4 {
+            let machine = machine(Config { cpu_model, ..tame(1) });
+            machine.run_cpu(cpu(0), || {
+                let tables = Tables::new(&machine);
+                tables.activate();
+                tables.map_value(VA, 7, P | U);
+                assert_eq!(machine.fetch(VA), Ok(7));
+                machine.invalidate_page(VA);
+                tables.entry(VA, level).fetch_or(NX, SeqCst);
+                let result = machine.read(VA);
+                assert_eq!(result.is_err(), faults, "{cpu_model}, level {level}");
+                assert!(result.err().is_none_or(|fault| fault.present), "a bit of the error code");
+                assert_eq!(machine.report().forbidden_entries > 0, faults);
+            });
+        }
     }
 }
 
