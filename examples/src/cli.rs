@@ -16,7 +16,7 @@ use crate::model::Verify;
 use crate::replay::{Choices, Display, Memory, Options, replay};
 use crate::report::{Report, combined};
 use crate::torture::{self, Duration};
-use crate::{bench, dispatch, flush_cost, trace};
+use crate::{bench, dispatch, flush_cost, kernel, trace};
 
 /// Recorded programs on the pmap and a software machine that behaves as badly as the architecture permits.
 ///
@@ -43,6 +43,8 @@ enum Command {
     },
     /// Random concurrent work on several address spaces, little memory, every check on.
     Torture(TortureArgs),
+    /// Build a small kernel on the pmap and boot it in an emulator (QEMU, Bochs), whose MMU is not ours.
+    Kernel(kernel::Options),
     /// Measure the concurrency crates beside their peers: generation counting, the queue, mutexes.
     Bench(BenchArgs),
     /// Measure what it costs this processor to invalidate translations page by page, or all (Linux).
@@ -306,6 +308,16 @@ fn run(cli: Cli) -> Result<bool, Error> {
             eprintln!("pmaplab: torture on {} CPUs, seed {}", choices.cpus, choices.seed);
             let report = torture::torture(choices, duration)?;
             Ok(print(&[report], args.common.json))
+        }
+        Some(Command::Kernel(options)) => {
+            let outcome = kernel::kernel(&options)?;
+            if options.json {
+                eprint!("{}", outcome.text());
+                println!("{}", outcome.json());
+            } else {
+                print!("{}", outcome.text());
+            }
+            Ok(outcome.ok)
         }
         Some(Command::Bench(args)) => {
             eprintln!("pmaplab: bench {}, about {} s", args.bench.name(), args.seconds);

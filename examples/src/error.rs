@@ -30,6 +30,8 @@ pub enum Error {
     Setup(String),
     /// Something that cannot happen as long as the pmap keeps its promises; counts as a failed check.
     Broken(String),
+    /// Ctrl-C, or a signal that asked the program to end; no check has held or failed.
+    Interrupted,
     /// A file could not be written.
     Write {
         /// The file.
@@ -44,7 +46,7 @@ impl Error {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Broken(_) => EXIT_FAILED,
+            Self::Broken(_) | Self::Interrupted => EXIT_FAILED,
             _ => EXIT_INPUT,
         }
     }
@@ -61,6 +63,7 @@ impl fmt::Display for Error {
                     "{frames} frames of physical memory are not enough for {what}: give --frames a larger number"
                 )
             }
+            Self::Interrupted => f.write_str("interrupted"),
             Self::Write { path, source } => write!(f, "cannot write {}: {source}", path.display()),
         }
     }

@@ -17,7 +17,7 @@ use crate::trace::{Event, Op, SwitchRecord, Trace};
 
 pub use order::Point;
 use order::SpaceOrder;
-pub use peak::{Peak, peak};
+pub use peak::{Peak, fitting, peak};
 
 /// How events find their CPU.
 #[derive(Clone, Copy, Debug)]

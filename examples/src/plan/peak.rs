@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use pmap::{PAGE_SHIFT, VirtAddr, VirtRange};
 
 use crate::hash::{Map, Set};
-use crate::trace::{Advice, Op, Trace};
+use crate::trace::{Advice, Event, Op, Trace};
 use crate::vm::{Backing, Vma, VmaMap};
 
 /// PV entries that fit one page-sized chunk.
@@ -52,6 +52,18 @@ pub fn peak(trace: &Trace) -> Peak {
         walk.note();
     }
     walk.peak
+}
+
+/// How many of the first events of `trace` need no more than `frames` at any point.
+#[must_use]
+pub fn fitting(trace: &Trace, frames: u64) -> usize {
+    let mut walk = Walk::default();
+    let mut fits = |event: &Event| {
+        walk.event(event.space, &event.op);
+        walk.note();
+        walk.peak.frames <= frames
+    };
+    trace.events.iter().position(|event| !fits(event)).unwrap_or(trace.events.len())
 }
 
 impl Walk {
@@ -189,5 +201,8 @@ mod tests {
         assert!(peak.frames > 1000 && peak.frames < trace.totals.events, "{peak:?}");
         assert!(peak.tables > 10 && peak.tables < peak.frames / 4, "{peak:?}");
         assert!(peak.spaces >= 2, "{peak:?}");
+        assert_eq!(fitting(&trace, peak.frames), trace.events.len());
+        let fewer = fitting(&trace, peak.frames / 2);
+        assert!(fewer > 100 && fewer < trace.events.len(), "{fewer}");
     }
 }

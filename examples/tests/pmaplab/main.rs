@@ -3,6 +3,7 @@
 mod bench;
 mod common;
 mod cpu;
+mod kernel;
 mod refusals;
 mod replay;
 mod torture;

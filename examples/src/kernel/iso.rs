@@ -1,0 +1,37 @@
+//! An image of a CD from which GRUB boots the kernel.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use super::tools::{GRUB_BIOS, Tools};
+use super::{Boot, setup};
+use crate::error::Error;
+
+/// Makes the image.
+pub(super) fn make(boot: &Boot<'_>, tools: &Tools) -> Result<PathBuf, Error> {
+    eprintln!("pmaplab: making an image to boot from");
+    let files = boot.scratch.join("cd");
+    let wrong = setup("an image to boot from");
+    fs::create_dir_all(files.join("boot/grub")).map_err(&wrong)?;
+    fs::copy(&boot.kernel, files.join("boot/kernel")).map_err(&wrong)?;
+    fs::rename(&boot.module, files.join("boot/module.tar")).map_err(&wrong)?;
+    let menu = format!("multiboot2 /boot/kernel {}\nmodule2 /boot/module.tar\nboot\n", boot.command_line);
+    fs::write(files.join("boot/grub/grub.cfg"), menu).map_err(&wrong)?;
+    let image = boot.scratch.join("cd.iso");
+    let mut command = Command::new(tools.grub_mkrescue.as_deref().unwrap_or("grub-mkrescue".as_ref()));
+    command.arg("-d").arg(GRUB_BIOS).arg("-o").arg(&image);
+    command.args([
+        "--install-modules=biosdisk iso9660 multiboot2 normal",
+        "--fonts=",
+        "--locales=",
+        "--themes=",
+    ]);
+    let output = command.arg(&files).output().map_err(&wrong)?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let last = said.lines().last().unwrap_or("nothing is said about why");
+        return Err(Error::Setup(format!("grub-mkrescue cannot make an image to boot from: {last}")));
+    }
+    Ok(image)
+}
