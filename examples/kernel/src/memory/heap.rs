@@ -34,18 +34,21 @@ unsafe impl GlobalAlloc for KernelHeap {
 }
 
 /// Chooses the heap's memory, in physical addresses: the last 32 MiB of the first region that can spare
-/// them, of which neither the image nor the boot module has a part.
+/// them, or the 32 MiB below the boot module, of which neither the image nor the module has a part.
 pub(crate) fn place(info: &BootInfo) -> Option<Range<u64>> {
     let module = info.module.map_or(0..0, |module| {
         let start = module.as_ptr() as u64 - layout::DIRECT_MAP;
         start..start + module.len() as u64
     });
     info.memory().iter().filter(|region| region.kind == RegionKind::Ram).find_map(|region| {
-        let end = region.end.min(layout::TEMPORARY_MAP_SIZE) & !0xfff;
-        let end = if module.contains(&(end - 1)) { module.start & !0xfff } else { end };
-        let heap = end.checked_sub(SIZE)?..end;
-        let free = |taken: &Range<u64>| heap.end <= taken.start || taken.end <= heap.start;
-        (heap.start >= region.start && free(&layout::image()) && free(&module)).then_some(heap)
+        let last = region.end.min(layout::TEMPORARY_MAP_SIZE);
+        // Loaders put the module near the end, not always at the very end.
+        [last, last.min(module.start)].into_iter().find_map(|end| {
+            let end = end & !0xfff;
+            let heap = end.checked_sub(SIZE)?..end;
+            let free = |taken: &Range<u64>| heap.end <= taken.start || taken.end <= heap.start;
+            (heap.start >= region.start && free(&layout::image()) && free(&module)).then_some(heap)
+        })
     })
 }
 
