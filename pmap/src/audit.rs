@@ -12,7 +12,7 @@ use crate::machine::{MAX_DOMAINS, Machine};
 use crate::pmap::{Core, State};
 use crate::pv::ENTRIES_PER_CHUNK;
 use crate::system::{KERNEL_SLOT, System};
-use crate::table::ROOT_LEVEL;
+use crate::table::{Contents, DIRECTORY_LEVEL, ROOT_LEVEL};
 
 /// Something that the audit found wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +87,40 @@ pub enum AuditError {
         /// The entry.
         entry: Entry,
     },
+    /// The number of saved tables is not the number of those that the directories have (INV-P-7).
+    SavedCount {
+        /// Root of the address space.
+        root: Frame,
+        /// What is recorded.
+        recorded: u64,
+        /// What was counted.
+        counted: u64,
+    },
+    /// A saved table does not hold what is claimed (INV-P-8).
+    SavedContents {
+        /// First address that the table covered.
+        va: VirtAddr,
+        /// The table.
+        table: Frame,
+        /// What it is saved for.
+        claimed: Contents,
+        /// What it holds; `None` if nothing that is saved.
+        found: Option<Contents>,
+    },
+    /// A saved table is not found where its index leads (INV-P-7).
+    SavedMisplaced {
+        /// First address that the table covered.
+        va: VirtAddr,
+        /// The table.
+        table: Frame,
+    },
+    /// There is a table in use where there is a saved one (INV-P-7).
+    SavedBesideTable {
+        /// First address that the tables cover.
+        va: VirtAddr,
+        /// The saved table.
+        table: Frame,
+    },
     /// A chunk with free entries stands behind a full one (INV-PV-2).
     ChunkOrder {
         /// Root of the address space.
@@ -160,6 +194,21 @@ impl fmt::Display for AuditError {
                 write!(f, "{frame:?} is mapped writable at {va}, but is not marked writeable")
             }
             Self::LargeBit { va, entry } => write!(f, "the leaf at {va} is {entry:?}"),
+            Self::SavedCount { root, recorded, counted } => {
+                write!(f, "address space {root:?} counts {recorded} saved tables, but has {counted}")
+            }
+            Self::SavedContents { va, table, claimed, found: None } => {
+                write!(f, "{table:?}, saved for {va} as {claimed:?}, holds something else")
+            }
+            Self::SavedContents { va, table, claimed, found: Some(found) } => {
+                write!(f, "{table:?}, saved for {va} as {claimed:?}, is {found:?}")
+            }
+            Self::SavedMisplaced { va, table } => {
+                write!(f, "{table:?}, saved for {va}, is not found there")
+            }
+            Self::SavedBesideTable { va, table } => {
+                write!(f, "{table:?} is saved for {va}, where there is a table in use")
+            }
             Self::ChunkOrder { root } => {
                 write!(f, "a PV chunk with room stands behind a full one in {root:?}")
             }
@@ -193,6 +242,7 @@ struct Count {
     tables: u64,
     leaves: u64,
     wired: u64,
+    saved: u64,
 }
 
 /// What all address spaces together have.
@@ -222,7 +272,7 @@ impl<M: Machine> System<M> {
                 return;
             }
             let mut count = Count::default();
-            self.audit_table(core, core.root(), ROOT_LEVEL, VirtAddr(0), &mut count, &mut report);
+            self.audit_table(core, &state, core.root(), ROOT_LEVEL, VirtAddr(0), &mut count, &mut report);
             totals.tables += count.tables;
             let counted = count.tables + count.leaves;
             if core.resident() != counted {
@@ -231,6 +281,10 @@ impl<M: Machine> System<M> {
             if state.wired != count.wired {
                 let (root, recorded) = (core.root(), state.wired);
                 report(AuditError::WiredCount { root, recorded, counted: count.wired });
+            }
+            if state.saved != count.saved {
+                let (root, recorded) = (core.root(), state.saved);
+                report(AuditError::SavedCount { root, recorded, counted: count.saved });
             }
             self.audit_chunks(core, &state, &mut totals, &mut report);
         });
@@ -261,6 +315,7 @@ impl<M: Machine> System<M> {
     fn audit_table(
         &self,
         core: &Core<M>,
+        state: &State,
         table: Frame,
         level: u32,
         base: VirtAddr,
@@ -283,13 +338,24 @@ impl<M: Machine> System<M> {
             }
             valid += 1;
             let va = VirtAddr(base.0 | (index as u64) << (PAGE_SHIFT + 9 * (level - 1)));
-            if level > 1 {
-                self.audit_table(core, entry.frame(), level - 1, va, count, report);
+            if level > 1 && entry.has(LARGE) {
+                if !core.is_kernel() {
+                    let pages = 1 << (9 * (level - 1));
+                    count.leaves += pages;
+                    count.wired += if entry.has(WIRED) { pages } else { 0 };
+                }
+            } else if level > 1 {
+                self.audit_table(core, state, entry.frame(), level - 1, va, count, report);
             } else if core.is_kernel() {
                 // Kernel mappings are not counted as resident, see `kenter`.
             } else {
                 self.audit_leaf(core, va, entry, count, report);
             }
+        }
+        if level == DIRECTORY_LEVEL {
+            let saved = self.audit_saved(state, table, base, report);
+            count.saved += saved;
+            count.tables += saved;
         }
         if level == ROOT_LEVEL || core.is_kernel() {
             return;

@@ -142,12 +142,18 @@ impl Freed {
         self.tables.is_none()
     }
 
-    /// Takes one of the frames for another use of the pmap. An empty page-table page is all zeroes.
+    /// Takes one of the frames for another use of the pmap; it is all zeroes.
     pub(crate) fn take_one<M: Machine>(&mut self, system: &System<M>) -> Option<Frame> {
         let frame = self.tables?;
         self.tables = system.page(frame).and_then(|record| {
             let next = record.chain();
             record.set_chain(None);
+            if record.table_entries() != 0 {
+                // Others are here because they became empty; this one was saved, with all its entries.
+                for index in 0..512 {
+                    let _ = system.slot(frame, index).take();
+                }
+            }
             next
         });
         system.count(|c| &c.pt_pages_freed, 1);

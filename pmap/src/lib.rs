@@ -74,5 +74,6 @@ pub use pv::PvLocking;
 pub use record::{HoldsRefused, PageRecord};
 pub use stats::Statistics;
 pub use system::System;
+pub use table::Contents;
 pub use tlb::{TlbChoice, TlbMethod, UnknownTlbMethod};
 pub use translation::{Cr3, Invlpgb, Invpcid, Pcid, Stride, TlbFeatures};

@@ -19,6 +19,8 @@ pub(crate) struct State {
     pub(crate) chunks: ChunkList,
     /// Leaf mappings that are wired.
     pub(crate) wired: u64,
+    /// Leaf tables that are saved, in all directories.
+    pub(crate) saved: u64,
 }
 
 /// One address space, as PV chunks refer to it.

@@ -37,11 +37,12 @@ pub struct PageRecord {
     pub(crate) pv_generation: AtomicU64,
     flags: AtomicU32,
     wired: AtomicU32,
-    /// Of a page-table page: its valid entries. Protected by the pmap lock.
+    /// Of a page-table page: its valid entries. Protected by the pmap lock. While the page is saved, part of its place.
     table_entries: AtomicU32,
     /// Number of the lock of the page's PV list; never changes.
     pv_lock: AtomicU32,
-    /// Next frame in a chain of frames that wait for a flush; 0 ends the chain (frame 0 is never used).
+    /// Of a page-table page that waits for a flush: the next one that does, 0 for none (frame 0 is never used). Of a directory
+    /// in use: the root of its saved tables. While the page is saved: part of its place. See `table::saved`.
     chain: AtomicU64,
 }
 
@@ -294,6 +295,23 @@ impl PageRecord {
     pub(crate) fn set_chain(&self, next: Option<Frame>) {
         // ORD: Relaxed; only the owner of the chain touches it.
         self.chain.store(next.map_or(0, |f| f.0), Ordering::Relaxed);
+    }
+}
+
+/// For the store of saved tables. Other fields that a page-table page has no use for can be reached by safe calls from outside,
+/// which would follow, or change, what does not belong to them.
+impl PageRecord {
+    /// A saved page-table page's place in the store.
+    pub(crate) fn place(&self) -> (u64, u32) {
+        // ORD: Relaxed; protected by the pmap lock.
+        (self.chain.load(Ordering::Relaxed), self.table_entries())
+    }
+
+    /// Gives a page-table page its place in the store; on leaving it, `chain` is 0 and the other word its count again.
+    pub(crate) fn set_place(&self, (chain, table_entries): (u64, u32)) {
+        // ORD: Relaxed; protected by the pmap lock.
+        self.chain.store(chain, Ordering::Relaxed);
+        self.set_table_entries(table_entries);
     }
 }
 

@@ -351,6 +351,7 @@ impl<M: Machine> System<M> {
         let mut state = core.lock();
         self.discard_unused_chunks(core, &mut state);
         debug_assert!(state.chunks.is_empty(), "no PV entry is left of a released address space");
+        debug_assert_eq!(state.saved, 0, "no saved table is left of a released address space");
         drop(state);
         // Takes the lock: whoever removed the last mapping has left it, its flush and its PV entries are done.
         Arena::end(core);

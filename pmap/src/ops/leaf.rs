@@ -121,6 +121,6 @@ impl<M: Machine> System<M> {
                 pv.unlink_knowing(page, entry, self.knew(old));
             }
         }
-        (entry, self.drop_table_entry(core, va, slot, gather))
+        (entry, self.drop_table_entry(core, state, va, slot, gather))
     }
 }

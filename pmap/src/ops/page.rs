@@ -42,7 +42,7 @@ impl<M: Machine> System<M> {
                 let old = slot.take();
                 gather.add(va, old);
                 self.account_removed(core, &mut state, old);
-                self.drop_table_entry(core, va, slot, &mut gather);
+                self.drop_table_entry(core, &mut state, va, slot, &mut gather);
             }
             // Flushed before the PV entry goes: nothing is delayed here.
             freed.merge(self, gather.flush());

@@ -6,27 +6,38 @@
 
 mod adopted;
 mod fresh;
+mod saved;
 mod span;
 
 use core::sync::atomic::AtomicU64;
 
 use fresh::FreshTables;
+pub use saved::Contents;
+pub(crate) use saved::SavedTables;
 pub(crate) use span::{LeafCursor, LeafTables, user_part};
 
 use crate::addr::{Frame, VirtAddr};
-use crate::entry::{Entry, Slot};
+use crate::entry::{Entry, Format, Slot, X86};
 use crate::error::Shortage;
 use crate::flush::Gather;
 use crate::machine::Machine;
-use crate::pmap::Core;
+use crate::pmap::{Core, State};
 use crate::system::System;
 
 /// Level of the root table.
 pub(crate) const ROOT_LEVEL: u32 = 4;
 
+/// Level of page directories, whose entries name leaf tables or are large leaves.
+pub(crate) const DIRECTORY_LEVEL: u32 = 2;
+
 impl<M: Machine> System<M> {
     /// The entry at `index` of `table`.
     pub(crate) fn slot(&self, table: Frame, index: usize) -> Slot<'_, M> {
+        self.slot_of::<X86>(table, index)
+    }
+
+    /// The entry at `index` of `table`, whose entries have the format `F`.
+    pub(crate) fn slot_of<F: Format>(&self, table: Frame, index: usize) -> Slot<'_, M, F> {
         debug_assert!(index < 512);
         let words = self.machine().direct_map(table).cast::<AtomicU64>();
         // SAFETY: the direct map is valid for the frame's 4096 bytes and page aligned; the index is below
@@ -98,6 +109,7 @@ impl<M: Machine> System<M> {
             };
             if let Some(record) = self.page(frame) {
                 record.set_table_entries(entries);
+                record.set_chain(None);
             }
             below = Some(frame);
         }
@@ -123,6 +135,7 @@ impl<M: Machine> System<M> {
     pub(crate) fn drop_table_entry(
         &self,
         core: &Core<M>,
+        state: &mut State,
         va: VirtAddr,
         slot: Slot<'_, M>,
         gather: &mut Gather<'_, M>,
@@ -130,13 +143,20 @@ impl<M: Machine> System<M> {
         if self.page(slot.table()).is_none_or(|record| record.drop_table_entry() != 0) {
             return false;
         }
-        self.unlink_empty_tables(core, va, gather);
+        self.unlink_empty_tables(core, state, va, gather);
         true
     }
 
-    /// Unlinks the leaf table that covers `va`, whose last entry is gone, and those above it that are left empty.
+    /// Unlinks the leaf table that covers `va`, whose last entry is gone, and those above it that are left empty. A
+    /// directory takes along what is saved in it (INV-P-8).
     #[cold]
-    fn unlink_empty_tables(&self, core: &Core<M>, va: VirtAddr, gather: &mut Gather<'_, M>) {
+    fn unlink_empty_tables(
+        &self,
+        core: &Core<M>,
+        state: &mut State,
+        va: VirtAddr,
+        gather: &mut Gather<'_, M>,
+    ) {
         // The path down to the leaf: path[level - 1] is the table of that level.
         let mut path = [core.root(); ROOT_LEVEL as usize];
         for level in (2..=ROOT_LEVEL as usize).rev() {
@@ -149,6 +169,9 @@ impl<M: Machine> System<M> {
             }
             // Nobody asks about bits of an entry that names a table.
             let _ = self.slot(path[level], va.index(level as u32 + 1)).take();
+            if level == DIRECTORY_LEVEL as usize {
+                SavedTables::<M>::new(self, table).give_up(core, state, va, gather);
+            }
             core.add_resident(-1);
             gather.add_table(table, va);
         }
