@@ -87,7 +87,7 @@ pub enum AuditError {
         /// The entry.
         entry: Entry,
     },
-    /// The number of saved tables is not the number of those that the directories have (INV-P-7).
+    /// The number of saved tables is not the number of those that the directories have (INV-P-6).
     SavedCount {
         /// Root of the address space.
         root: Frame,
@@ -96,7 +96,7 @@ pub enum AuditError {
         /// What was counted.
         counted: u64,
     },
-    /// A saved table does not hold what is claimed (INV-P-8).
+    /// A saved table does not hold what is claimed (INV-P-7).
     SavedContents {
         /// First address that the table covered.
         va: VirtAddr,
@@ -107,14 +107,14 @@ pub enum AuditError {
         /// What it holds; `None` if nothing that is saved.
         found: Option<Contents>,
     },
-    /// A saved table is not found where its index leads (INV-P-7).
+    /// A saved table is not found where its index leads (INV-P-6).
     SavedMisplaced {
         /// First address that the table covered.
         va: VirtAddr,
         /// The table.
         table: Frame,
     },
-    /// There is a table in use where there is a saved one (INV-P-7).
+    /// There is a table in use where there is a saved one (INV-P-6).
     SavedBesideTable {
         /// First address that the tables cover.
         va: VirtAddr,

@@ -148,7 +148,7 @@ impl<M: Machine> System<M> {
     }
 
     /// Unlinks the leaf table that covers `va`, whose last entry is gone, and those above it that are left empty. A
-    /// directory takes along what is saved in it (INV-P-8).
+    /// directory takes along what is saved in it (INV-P-7).
     #[cold]
     fn unlink_empty_tables(
         &self,

@@ -1,18 +1,18 @@
 //! What a saved table holds.
 
-use crate::entry::{ACCESSED, Entry, Format};
+use crate::entry::{ACCESSED, DIRTY, Entry, Format, WRITABLE};
 
 /// What a leaf table holds that was saved, or is about to be.
 ///
 /// A claim about a saved table is a lower bound: hardware that still walks the table by way of a paging-structure cache
 /// may set accessed bits in it, and turn [`Uniform`](Self::Uniform) into [`Accessed`](Self::Accessed) behind everybody's back. It can
-/// change nothing else: a leaf that can be written is dirty before its table is saved.
+/// change nothing else, since a leaf that can be written is dirty already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Contents {
     /// Nothing: all words are zero.
     Empty,
     /// 512 valid leaves that map a whole 2 MiB run in order and agree in all that
-    /// [`Entry::equality_mask`] covers. Some are not accessed.
+    /// [`Entry::equality_mask`] covers; if they can be written they are dirty. Some are not accessed.
     Uniform,
     /// As `Uniform`, and each of them is accessed. So demotion need not fill the table again.
     Accessed,
@@ -26,7 +26,8 @@ impl Contents {
             return (1..512).all(|i| entry(i).word() == 0).then_some(Self::Empty);
         }
         let base = first.frame().0;
-        if !first.is_present() || !base.is_multiple_of(512) {
+        let clean = first.has(WRITABLE) && !first.has(DIRTY);
+        if !first.is_present() || clean || !base.is_multiple_of(512) {
             return None;
         }
         let mut accessed = first.has(ACCESSED);
@@ -59,7 +60,7 @@ impl Contents {
 mod tests {
     use super::*;
     use crate::addr::Frame;
-    use crate::entry::{DIRTY, Ept, EptEmulated, FRAME_MASK, MANAGED, PROMOTED, Rvi, WRITABLE, X86};
+    use crate::entry::{Ept, EptEmulated, FRAME_MASK, MANAGED, PROMOTED, Rvi, X86};
     use crate::protection::Protection;
 
     const RUN: u64 = 7 * 512;
@@ -103,6 +104,8 @@ mod tests {
         assert_eq!(of(&unaccessed), Some(Contents::Uniform), "{}", F::NAME);
         let read_only = good.map(|entry| entry.without(WRITABLE | DIRTY));
         assert_eq!(of(&read_only), Some(Contents::Accessed), "{}", F::NAME);
+        let clean = good.map(|entry| entry.without(DIRTY));
+        assert_eq!(of(&clean), None, "{}: hardware would make one of them differ", F::NAME);
         let unaligned = good.map(|entry| Entry::<F>::from_word(entry.word() + 4096));
         assert_eq!(of(&unaligned), None, "{}: no large mapping displaces it", F::NAME);
     }
