@@ -236,6 +236,12 @@ impl fmt::Display for AuditError {
 
 impl core::error::Error for AuditError {}
 
+/// An address space whose lock is held.
+struct Locked<'a, M: Machine> {
+    core: &'a Core<M>,
+    state: &'a State,
+}
+
 /// What one walk over an address space counted.
 #[derive(Default)]
 struct Count {
@@ -272,7 +278,8 @@ impl<M: Machine> System<M> {
                 return;
             }
             let mut count = Count::default();
-            self.audit_table(core, &state, core.root(), ROOT_LEVEL, VirtAddr(0), &mut count, &mut report);
+            let space = Locked { core, state: &state };
+            self.audit_table(&space, core.root(), ROOT_LEVEL, VirtAddr(0), &mut count, &mut report);
             totals.tables += count.tables;
             let counted = count.tables + count.leaves;
             if core.resident() != counted {
@@ -311,17 +318,17 @@ impl<M: Machine> System<M> {
         errors
     }
 
-    /// Walks one table; returns the number of its valid entries.
+    /// Walks one table.
     fn audit_table(
         &self,
-        core: &Core<M>,
-        state: &State,
+        space: &Locked<'_, M>,
         table: Frame,
         level: u32,
         base: VirtAddr,
         count: &mut Count,
         report: &mut impl FnMut(AuditError),
     ) {
+        let core = space.core;
         count.tables += 1;
         let mut valid = 0;
         // A user address space shares its kernel half; the kernel's own root has nothing in the user half, and what it
@@ -345,7 +352,7 @@ impl<M: Machine> System<M> {
                     count.wired += if entry.has(WIRED) { pages } else { 0 };
                 }
             } else if level > 1 {
-                self.audit_table(core, state, entry.frame(), level - 1, va, count, report);
+                self.audit_table(space, entry.frame(), level - 1, va, count, report);
             } else if core.is_kernel() {
                 // Kernel mappings are not counted as resident, see `kenter`.
             } else {
@@ -353,7 +360,7 @@ impl<M: Machine> System<M> {
             }
         }
         if level == DIRECTORY_LEVEL {
-            let saved = self.audit_saved(state, table, base, report);
+            let saved = self.audit_saved(space.state, table, base, report);
             count.saved += saved;
             count.tables += saved;
         }

@@ -52,11 +52,11 @@ fn agrees_with_a_map<F: Format>(steps: &[Step]) {
             assert_eq!(store.peek(&state, va), map.get(&va).copied());
             match *step {
                 Step::Save(_, _, contents) => {
-                    if !map.contains_key(&va) {
+                    map.entry(va).or_insert_with(|| {
                         let saved = displaced::<F>(system, &space, va, contents);
                         store.save(&mut state, va, saved);
-                        map.insert(va, saved);
-                    }
+                        saved
+                    });
                 }
                 Step::Take(..) => {
                     let taken = store.take(&mut state, va);
