@@ -25,17 +25,21 @@
 use crate::mutation::{Mutation, Switch};
 use crate::primitive::{AtomicU32, AtomicU64, Ordering, fence};
 
-/// The lower half of a tag; 0 is no CPU's generation.
-const GENERATION: u64 = u32::MAX as u64;
+/// Bits of a generation. A tag that is not used meanwhile becomes good again when all generations have been there: a CPU that
+/// switched a million times a second, with a single PCID for users, would need almost nine years.
+const GENERATION_BITS: u32 = 48;
 
-fn tag(pcid: u16, generation: u32) -> u64 {
-    u64::from(pcid) << 32 | u64::from(generation)
+/// The generation in a tag, below the PCID; 0 is no CPU's generation. Also the last one before it starts over.
+pub(crate) const GENERATION: u64 = (1 << GENERATION_BITS) - 1;
+
+fn tag(pcid: u16, generation: u64) -> u64 {
+    u64::from(pcid) << GENERATION_BITS | generation
 }
 
 /// What one CPU hands out. Used by that CPU only, with interrupts disabled.
 pub(crate) struct Allocator {
     next: AtomicU32,
-    generation: AtomicU32,
+    generation: AtomicU64,
 }
 
 /// The first PCID that is handed out; below is the kernel's.
@@ -43,31 +47,31 @@ const FIRST: u32 = 1;
 
 impl Allocator {
     pub(crate) fn new() -> Self {
-        Self { next: AtomicU32::new(FIRST), generation: AtomicU32::new(1) }
+        Self { next: AtomicU32::new(FIRST), generation: AtomicU64::new(1) }
     }
 
-    /// Goes on as if this had been the CPU's generation for a while. For tests of what happens once in 2^32 times.
+    /// Goes on as if this had been the CPU's generation for a while. For tests of what happens once in 2^48 times.
     #[cfg(any(test, feature = "mutations"))]
-    pub(crate) fn set_generation(&self, generation: u32) {
+    pub(crate) fn set_generation(&self, generation: u64) {
         // ORD: Relaxed; own CPU's.
-        self.generation.store(generation, Ordering::Relaxed);
+        self.generation.store(generation & GENERATION, Ordering::Relaxed);
     }
 
     /// The generation of what is handed out now.
-    pub(crate) fn generation(&self) -> u32 {
+    pub(crate) fn generation(&self) -> u64 {
         // ORD: Relaxed; own CPU's.
         self.generation.load(Ordering::Relaxed)
     }
 
     /// A PCID below `limit`, and the generation to which it belongs.
-    fn take(&self, limit: u16, switch: &Switch) -> (u16, u32) {
+    fn take(&self, limit: u16, switch: &Switch) -> (u16, u64) {
         // ORD: Relaxed, here and below; own CPU's.
         let mut next = self.next.load(Ordering::Relaxed);
         let mut generation = self.generation();
         if next >= u32::from(limit) {
             next = FIRST;
             // A tag without a generation must not become good (H-77).
-            generation = match generation.wrapping_add(1) {
+            generation = match (generation + 1) & GENERATION {
                 0 if !switch.is(Mutation::GenerationZero) => 1,
                 generation => generation,
             };
@@ -104,8 +108,8 @@ pub(crate) fn activate(
         fence(Ordering::SeqCst);
     }
     let found = too_early.unwrap_or_else(look);
-    if found & GENERATION == u64::from(cpu.generation()) {
-        return Assigned { pcid: (found >> 32) as u16, kept: true };
+    if found & GENERATION == cpu.generation() {
+        return Assigned { pcid: (found >> GENERATION_BITS) as u16, kept: true };
     }
     let (pcid, generation) = cpu.take(limit, switch);
     // ORD: Relaxed; ordered by the fence, too: an invalidation that does not see this CPU in the active set precedes it.
@@ -174,7 +178,7 @@ mod tests {
     #[test]
     fn no_generation_is_never_a_generation() {
         let cpu = Allocator::new();
-        cpu.set_generation(u32::MAX);
+        cpu.set_generation(GENERATION);
         let tags = [const { AtomicU64::new(0) }; 8];
         for round in 0..2 {
             for tag in &tags {
@@ -183,5 +187,25 @@ mod tests {
         }
         assert!((1..8).contains(&cpu.generation()), "{}", cpu.generation());
         assert!(!activate_quietly(&AtomicU64::new(0), &cpu).kept);
+    }
+
+    /// A tag that nobody touches for 2^32 generations is as bad as it was after one.
+    #[test]
+    fn a_tag_stays_bad_over_many_generations() {
+        let cpu = Allocator::new();
+        let old = AtomicU64::new(0);
+        for later in [1 << 16, 1 << 32, 1 << 47, GENERATION] {
+            cpu.set_generation(7);
+            assert!(activate_quietly(&old, &cpu).pcid < 4);
+            cpu.set_generation((7 + later) & GENERATION);
+            assert!(!activate_quietly(&old, &cpu).kept, "{later} generations later");
+        }
+        // The PCID, all bits of it, and the generation are kept apart.
+        let cpu = Allocator::new();
+        cpu.set_generation(GENERATION);
+        cpu.next.store(4095, Ordering::Relaxed); // ORD: one thread
+        let own = AtomicU64::new(0);
+        let take = || activate(&own, &cpu, 4096, &SWITCH, || {});
+        assert_eq!([take(), take()], [false, true].map(|kept| Assigned { pcid: 4095, kept }));
     }
 }

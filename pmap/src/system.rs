@@ -277,9 +277,9 @@ impl<M: Machine> System<M> {
     }
 
     /// Lets every CPU go on as if it had handed out its PCIDs often: in this generation. For tests of what
-    /// happens once in 2^32 generations; before the CPUs start.
+    /// happens once in 2^48 generations; before the CPUs start.
     #[cfg(feature = "mutations")]
-    pub fn set_pcid_generation(&self, generation: u32) {
+    pub fn set_pcid_generation(&self, generation: u64) {
         self.per_cpu().iter().for_each(|cpu| cpu.pcids.set_generation(generation));
     }
 

@@ -147,7 +147,7 @@ fn a_forgotten_shootdown_is_found_among_lazy_ones() {
 
 #[test]
 fn a_generation_that_wraps_to_zero_is_found() {
-    let almost = |system: &System<SimMachine>| system.set_pcid_generation(u32::MAX);
+    let almost = |system: &System<SimMachine>| system.set_pcid_generation((1 << 48) - 1);
     is_found(Mutation::GenerationZero, CpuModel::Haswell, 3, almost);
     for seed in SEEDS {
         let scene = Scene { cpu_model: CpuModel::Haswell, pcids: 3, seed, steps: 250, early: false };
