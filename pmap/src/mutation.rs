@@ -76,6 +76,10 @@ mutations! {
     UseRetired = "use-retired",
     /// Entries have the no-execute bit although the processors have none.
     NoExecuteAnyway = "no-execute-anyway",
+    /// Entering does not look again, with the page's lock held, whether its frame has gone out of use (H-41).
+    NoSecondLookAtRetired = "no-second-look-at-retired",
+    /// `clear_modify` takes a page that is not marked writeable for one that nobody can store to.
+    TrustWriteableMark = "trust-writeable-mark",
     /// `remove_pages` takes wired mappings, too.
     RemoveWiredPages = "remove-wired-pages",
     /// `remove_pages` does not look whether the address space is active elsewhere (H-39).

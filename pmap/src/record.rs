@@ -10,7 +10,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use static_assertions::const_assert_eq;
 
 use crate::addr::{Frame, FrameRange};
-use crate::error::StillHeld;
+use crate::error::{FrameError, RetireError, StillHeld};
 use crate::pv::{PvEntry, PvLocking};
 
 const WRITEABLE: u32 = 1;
@@ -19,6 +19,8 @@ const IS_DIRTY: u32 = 1 << 2;
 const UNMANAGED: u32 = 1 << 3;
 const INTERNAL: u32 = 1 << 4;
 const RETIRED: u32 = 1 << 5;
+/// The bits from here on count those who are entering the page in the place of another one.
+const ENTERING: u32 = 1 << 8;
 
 /// In the count of holds: no further ones are taken.
 const REFUSED: u32 = 1 << 31;
@@ -216,15 +218,28 @@ impl PageRecord {
         self.flag(RETIRED)
     }
 
-    /// Takes the frame out of use, unless the pmap itself lives in it; says whether it did. One operation with that
-    /// question, as [`make_internal`](Self::make_internal) is: of the two, whoever comes second is told.
-    pub(crate) fn retire(&self) -> bool {
+    /// Takes the frame out of use, unless the pmap itself lives in it or somebody is just entering it. One operation with
+    /// that question, as [`make_internal`](Self::make_internal) and [`begin_entering`](Self::begin_entering) are: of two,
+    /// whoever comes second is told.
+    pub(crate) fn retire(&self) -> Result<(), RetireError> {
         // ORD: AcqRel pairs with `flag`; Acquire on failure, as there.
-        self.flags
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |flags| {
-                (flags & INTERNAL == 0).then_some(flags | RETIRED)
-            })
-            .is_ok()
+        let result = self.flags.fetch_update(Ordering::AcqRel, Ordering::Acquire, |flags| {
+            (flags & INTERNAL == 0 && flags < ENTERING).then_some(flags | RETIRED)
+        });
+        match result {
+            Ok(_) => Ok(()),
+            Err(flags) if flags & INTERNAL != 0 => Err(RetireError::Frame(FrameError::PmapsOwn)),
+            Err(_) => Err(RetireError::StillMapped),
+        }
+    }
+
+    /// Keeps the frame in use until the value returned is dropped; `None` if it is out of use.
+    pub(crate) fn begin_entering(&self) -> Option<Entering<'_>> {
+        // ORD: AcqRel pairs with `flag`; Acquire on failure, as there.
+        let result = self.flags.fetch_update(Ordering::AcqRel, Ordering::Acquire, |flags| {
+            if flags & RETIRED == 0 { flags.checked_add(ENTERING) } else { None }
+        });
+        result.is_ok().then_some(Entering { page: self })
     }
 
     /// Number of holds taken by `extract_and_hold` and not yet undone. The embedder must not reuse a
@@ -329,6 +344,19 @@ impl Drop for HoldsRefused<'_> {
     }
 }
 
+/// While this lives, the frame does not go out of use. Made by [`PageRecord::begin_entering`].
+#[must_use = "the frame is kept in use only while this lives"]
+pub(crate) struct Entering<'a> {
+    page: &'a PageRecord,
+}
+
+impl Drop for Entering<'_> {
+    fn drop(&mut self) {
+        // ORD: Release pairs with the Acquire in `retire`.
+        self.page.flags.fetch_sub(ENTERING, Ordering::Release);
+    }
+}
+
 impl fmt::Debug for PageRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PageRecord")
@@ -411,9 +439,23 @@ mod tests {
     fn a_frame_is_the_pmaps_own_or_out_of_use_but_not_both() {
         let own = PageRecord::new(Frame(7), 0);
         assert!(own.make_internal(false));
-        assert!(!own.retire() && !own.is_retired());
+        assert_eq!(own.retire(), Err(RetireError::Frame(FrameError::PmapsOwn)));
+        assert!(!own.is_retired());
         own.forget_internal();
-        assert!(own.retire() && own.is_retired());
-        assert!(!own.make_internal(false) && !own.is_internal());
+        assert_eq!(own.retire(), Ok(()));
+        assert!(own.is_retired() && !own.make_internal(false) && !own.is_internal());
+    }
+
+    #[test]
+    fn a_frame_is_being_entered_or_out_of_use_but_not_both() {
+        let page = PageRecord::new(Frame(7), 0);
+        let entering = [page.begin_entering(), page.begin_entering()];
+        assert!(entering.iter().all(Option::is_some));
+        page.set_dirty();
+        assert_eq!(page.retire(), Err(RetireError::StillMapped));
+        drop(entering);
+        assert!(!page.is_retired() && page.is_dirty());
+        assert_eq!(page.retire(), Ok(()));
+        assert!(page.begin_entering().is_none());
     }
 }

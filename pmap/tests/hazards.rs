@@ -130,6 +130,18 @@ fn frames_out_of_use_turn_up_nowhere() {
     holds(scenes::retired_frames);
 }
 
+/// H-41, while the frame is being entered.
+#[test]
+fn a_frame_does_not_go_out_of_use_while_it_is_entered() {
+    holds(scenes::retire_during_enter);
+}
+
+/// The dirty bit, with nobody to keep the page busy.
+#[test]
+fn a_store_after_the_cleaning_leaves_a_trace() {
+    holds(scenes::clean_during_remove_write);
+}
+
 /// H-51 and H-73: with all mappings wired and no frame left, what needs memory says so, and what needs none works. Nothing
 /// waits for memory, inside a section or outside.
 #[test]

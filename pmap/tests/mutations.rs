@@ -71,6 +71,8 @@ const NOTICED: &[(Mutation, Noticed)] = &[
     (Mutation::HoldAnyway, Here(model)),
     (Mutation::UseRetired, Here(scenes::retired_frames)),
     (Mutation::NoExecuteAnyway, Here(model)),
+    (Mutation::NoSecondLookAtRetired, Here(scenes::retire_during_enter)),
+    (Mutation::TrustWriteableMark, Here(scenes::clean_during_remove_write)),
     (Mutation::RemoveWiredPages, Here(model)),
     (Mutation::RemovePagesAnywhere, Here(model)),
     (
@@ -174,6 +176,8 @@ fn nothing_is_missed_when_every_mechanism_is_on() {
         scenes::delayed_protect_and_protect,
         scenes::store_during_unwire,
         scenes::retired_frames,
+        scenes::retire_during_enter,
+        scenes::clean_during_remove_write,
         scenes::store_during_a_flush_free_protect,
         scenes::readers_of_a_replaced_page,
         scenes::store_and_ask,

@@ -50,16 +50,16 @@ impl<M: Machine> System<M> {
     ///
     /// A mapping that another thread is removing at this moment is none of them: its dirty bit is in the page's
     /// mark already, and stores through it may go on until that removal has flushed. Who must not miss
-    /// them calls [`remove_write`](Self::remove_write), which waits. The same holds while another thread is inside
-    /// `remove_write` for the page: it counts as read-only from then on, though stores may go on until that call returns. So whoever
-    /// cleans a page keeps others from write-protecting it meanwhile, by whatever makes a page busy.
+    /// them calls [`remove_write`](Self::remove_write), which waits.
     ///
     /// # Panics
     ///
     /// If the page belongs to another system.
     pub fn clear_modify(&self, page: &PageRecord) {
         self.assert_own(page);
-        if !page.is_writeable() {
+        // Also if the page is not marked writeable: `remove_write` on another CPU may have taken the mark, and still wait for
+        // somebody who took the right to write and has not flushed. Nobody could tell from the mark that stores go on.
+        if self.mutation().is(Mutation::TrustWriteableMark) && !page.is_writeable() {
             return;
         }
         let mut pv = self.pv_locks().write(page);

@@ -57,7 +57,7 @@ impl<M: Machine> Pmap<'_, M> {
             new = new.with(WIRED);
         }
         let core = self.core();
-        system.with_entries(core, |state| system.enter_locked(core, state, va, new, page))?;
+        system.with_entries(core, |state| system.enter_locked(core, state, va, new, page))??;
         system.count(|c| &c.enters, 1);
         Ok(())
     }
@@ -121,6 +121,13 @@ impl<M: Machine> System<M> {
         }
     }
 
+    /// Whether the frame of `page` was taken out of use since [`check_frame`](Self::check_frame) looked. With the lock
+    /// of the page's PV list held, so that `retire` comes later, and finds the PV entry, or came before (INV-R-1).
+    fn has_gone_out_of_use(&self, page: &PageRecord) -> bool {
+        let switched_off = [Mutation::UseRetired, Mutation::NoSecondLookAtRetired];
+        page.is_retired() && !switched_off.into_iter().any(|m| self.mutation().is(m))
+    }
+
     fn enter_locked<'s>(
         &'s self,
         core: &'s Core<M>,
@@ -128,7 +135,7 @@ impl<M: Machine> System<M> {
         va: VirtAddr,
         new: Entry,
         page: Option<&PageRecord>,
-    ) -> Result<(), NoEntry<'s, M>> {
+    ) -> Result<Result<(), FrameError>, NoEntry<'s, M>> {
         let slot = self.leaf_slot(core.root(), va);
         let old = slot.map_or(Entry::default(), Slot::load);
         if let Some(slot) = slot
@@ -136,14 +143,30 @@ impl<M: Machine> System<M> {
             && old.frame() == new.frame()
         {
             self.change_same_frame(core, state, va, slot, new, page);
-            return Ok(());
+            return Ok(Ok(()));
         }
         let mut pv = self.pv_locks().slot();
         // All that can fail comes first. A PV entry of a mapping that is replaced serves again.
-        let mut entry = match page {
-            Some(_) if !old.has(MANAGED) => Some(self.take_pv(core, state, &mut pv)?),
-            _ => None,
-        };
+        let (mut entry, mut in_use) = (None, None);
+        match page {
+            // Its page's lock must be let go for that of the page that was mapped, so the frame is kept in use another way.
+            Some(page) if old.has(MANAGED) => {
+                in_use = page.begin_entering();
+                if in_use.is_none() && self.has_gone_out_of_use(page) {
+                    return Ok(Err(FrameError::Retired));
+                }
+            }
+            Some(page) => {
+                let taken = self.take_pv(core, state, &mut pv)?;
+                pv.change_to(page);
+                if self.has_gone_out_of_use(page) {
+                    self.free_pv(core, state, taken);
+                    return Ok(Err(FrameError::Retired));
+                }
+                entry = Some(taken);
+            }
+            None => {}
+        }
         let table = match self.ensure_leaf_table(core, va) {
             Ok(table) => table,
             Err(shortage) => {
@@ -171,7 +194,9 @@ impl<M: Machine> System<M> {
             self.free_pv(core, state, unused);
         }
         self.make_mapping(&mut pv, va, slot, new, page, entry);
-        Ok(())
+        // From now on the PV entry keeps it in use.
+        drop(in_use);
+        Ok(Ok(()))
     }
 
     /// Changes the rights of a mapping whose frame stays.
@@ -291,7 +316,13 @@ impl<M: Machine> System<M> {
         }
         let page = page.filter(|page| page.is_managed());
         let (entry, new) = match page {
-            Some(_) => (Some(self.take_pv_quick(core, state)?), new.with(MANAGED)),
+            Some(page) => {
+                pv.change_to(page);
+                if self.has_gone_out_of_use(page) {
+                    return Ok(false);
+                }
+                (Some(self.take_pv_quick(core, state)?), new.with(MANAGED))
+            }
             None => (None, new.without(MANAGED)),
         };
         let table = match there.map_or_else(|| self.ensure_leaf_table(core, va), Ok) {

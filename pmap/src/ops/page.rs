@@ -140,20 +140,18 @@ impl<M: Machine> System<M> {
     /// Frame 0 is out of use from the beginning: entries that were cleared point there, and some processors read
     /// through them (L1 terminal fault).
     ///
-    /// A mapping that somebody is entering at this moment may come into being all the same: keep others from entering the
-    /// page meanwhile, by whatever makes a page busy.
-    ///
     /// # Errors
     ///
-    /// [`RetireError`] if the page has managed mappings, holds something of the pmap's, or is none of the machine's
-    /// memory; nothing has changed. Unmanaged mappings are not known, and remain.
+    /// [`RetireError`] if the page has managed mappings or is just getting one, holds something of the pmap's, or is none of
+    /// the machine's memory; nothing has changed. Unmanaged mappings are not known: they remain, and one that somebody is
+    /// entering at this moment may come into being all the same.
     pub fn retire(&self, frame: Frame) -> Result<(), RetireError> {
         let page = self.page(frame).ok_or(RetireError::Frame(FrameError::NotMemory))?;
         let _list = self.pv_locks().write(page);
         if page.first_pv().is_some() {
             return Err(RetireError::StillMapped);
         }
-        if page.retire() { Ok(()) } else { Err(RetireError::Frame(FrameError::PmapsOwn)) }
+        page.retire()
     }
 
     /// Waits until every DI section that marked the page has finished its flushes.

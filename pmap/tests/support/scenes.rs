@@ -301,3 +301,108 @@ pub(crate) fn store_and_ask(seed: u64, mutation: Option<Mutation>) -> Result<(),
         if stores == 0 { Err("the scene is too tame".to_string()) } else { Ok(()) }
     })
 }
+
+/// H-41: frames go out of use while they are entered, where nothing was mapped and in the place of another page. Either
+/// the mapping is refused, and nothing has changed, or the frame stays in use.
+pub(crate) fn retire_during_enter(seed: u64, mutation: Option<Mutation>) -> Result<(), String> {
+    const ROUNDS: u64 = 40;
+    let (begun, done) = (Stage::default(), Stage::default());
+    let asked = AtomicU64::new(0);
+    on_cpus(2, seed, mutation, |system, space, page, me| {
+        let machine = system.machine();
+        let mut bad = Vec::new();
+        for round in 1..=ROUNDS {
+            if me == 1 {
+                begun.wait(machine, round);
+                let _ = system.retire(Frame(asked.load(Ordering::Acquire)));
+                done.reach(machine, round);
+                continue;
+            }
+            let before = (round % 2 == 0).then(|| page.frame());
+            if let Some(frame) = before {
+                enter(space, frame, Access::Write, EnterFlags::empty());
+            }
+            let frame = machine.allocate_data_frame(true).expect("memory");
+            asked.store(frame.0, Ordering::Release);
+            begun.reach(machine, round);
+            let entered = space.enter(VA, frame, READ_WRITE, Access::Write, EnterFlags::empty());
+            done.wait(machine, round);
+            let retired = system.page(frame).expect("managed").is_retired();
+            let now = space.extract(VA).map(|pa| pa.frame());
+            let expected = if entered.is_ok() { Some(frame) } else { before };
+            space.remove(VirtRange::page_of(VA));
+            if retired {
+                bad.push(frame);
+            } else {
+                machine.free_data_frame(frame);
+            }
+            if now != expected || (entered.is_ok() && retired) {
+                begun.reach(machine, ROUNDS);
+                return Err(format!("round {round}: {entered:?}, out of use: {retired}, mapped: {now:?}"));
+            }
+        }
+        bad.into_iter().for_each(|frame| machine.free_data_frame(frame));
+        Ok(())
+    })
+}
+
+/// A page is cleaned while another CPU write-protects it, and a third one has taken the right to write and not flushed.
+/// A store that comes after the cleaning must leave a trace.
+pub(crate) fn clean_during_remove_write(seed: u64, mutation: Option<Mutation>) -> Result<(), String> {
+    let [begun, used, protected, read_only, cleaned, ended, over] = [(); 7].map(|()| Stage::default());
+    let lost = AtomicU64::new(0);
+    on_cpus(4, seed, mutation, |system, space, page, me| {
+        let machine = system.machine();
+        for round in 1..=ROUNDS {
+            match me {
+                0 => {
+                    enter(space, page.frame(), Access::Write, EnterFlags::empty());
+                    begun.reach(machine, round);
+                    used.wait(machine, round);
+                    protect_delayed(space);
+                    protected.reach(machine, round);
+                    over.wait(machine, round);
+                }
+                1 => {
+                    begun.wait(machine, round);
+                    machine.write(VA, round << 32).expect("mapped writable");
+                    used.reach(machine, round);
+                    let mut stores = round << 32;
+                    while cleaned.0.load(Ordering::Acquire) < round {
+                        stores += 1;
+                        let _ = machine.write(VA, stores);
+                    }
+                    ended.reach(machine, round);
+                    over.wait(machine, round);
+                }
+                2 => {
+                    used.wait(machine, round);
+                    system.remove_write(page);
+                    read_only.reach(machine, round);
+                    over.wait(machine, round);
+                }
+                _ => {
+                    used.wait(machine, round);
+                    page.clear_dirty();
+                    system.clear_modify(page);
+                    let word = &machine.frame_words(page.frame())[0];
+                    let before = word.load(Ordering::Acquire);
+                    protected.wait(machine, round);
+                    cleaned.reach(machine, round);
+                    ended.wait(machine, round);
+                    if word.load(Ordering::Acquire) != before && !system.is_modified(page) && !page.is_dirty()
+                    {
+                        lost.store(round, Ordering::Release);
+                    }
+                    // Until then the page must not be entered anew.
+                    read_only.wait(machine, round);
+                    over.reach(machine, round);
+                }
+            }
+            if lost.load(Ordering::Acquire) != 0 {
+                return Err(format!("a store of round {round} left no trace"));
+            }
+        }
+        Ok(())
+    })
+}
