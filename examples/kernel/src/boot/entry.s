@@ -14,6 +14,8 @@
 .set CR0_TS, 1 << 3
 .set CR0_NE, 1 << 5
 .set CR0_WP, 1 << 16
+.set CR0_NW, 1 << 29
+.set CR0_CD, 1 << 30
 .set CR0_PG, 1 << 31
 .set CR4_PAE, 1 << 5
 .set CR4_OSFXSR, 1 << 9
@@ -71,6 +73,10 @@ to_long_mode:
     movl $(boot_pointers_high - KERNEL_BASE + PRESENT_WRITE), %eax
     movl %eax, boot_root - KERNEL_BASE + 511 * 8
 
+    xorl %ebp, %ebp                     # the boot CPU
+
+# EBP: 0 on the boot CPU, 1 on another one.
+enter_long_mode:
     # Rust's code uses SSE registers everywhere: enable them before any of it.
     movl $(CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT), %eax
     movl %eax, %cr4
@@ -81,7 +87,7 @@ to_long_mode:
     orl $EFER_LME, %eax
     wrmsr
     movl %cr0, %eax
-    andl $~(CR0_EM | CR0_TS), %eax
+    andl $~(CR0_EM | CR0_TS | CR0_CD | CR0_NW), %eax    # a CPU is reset with its caches off
     orl $(CR0_PG | CR0_WP | CR0_NE | CR0_MP | CR0_PE), %eax
     movl %eax, %cr0
 
@@ -100,13 +106,51 @@ in_high_half:
     xorl %eax, %eax
     movw %ax, %fs
     movw %ax, %gs
+    testl %ebp, %ebp
+    jnz other_cpu
     movabsq $boot_stack_end, %rsp
-    xorl %ebp, %ebp
     # kmain(info, protocol). The upper halves of these are undefined after the change of mode.
     movl %edi, %edi
     movl %esi, %esi
     call kmain
     ud2
+other_cpu:
+    movq ap_stack(%rip), %rsp
+    movq ap_cpu(%rip), %rdi
+    xorl %ebp, %ebp
+    call ap_main
+    ud2
+
+# Where other CPUs begin, in real mode: `smp.rs` copies this to TRAMPOLINE, below 1 MiB.
+.set TRAMPOLINE, 0x8000
+.code16
+.globl ap_trampoline
+ap_trampoline:
+    cli
+    cld
+    xorw %ax, %ax
+    movw %ax, %ds
+    lgdtl TRAMPOLINE + (ap_gdt_pointer - ap_trampoline)
+    movl %cr0, %eax
+    orl $CR0_PE, %eax
+    movl %eax, %cr0
+    ljmpl $0x18, $(ap_protected - KERNEL_BASE)
+.balign 4
+ap_gdt_pointer:
+    .word boot_gdt_pointer - boot_gdt - 1
+    .long boot_gdt - KERNEL_BASE
+.globl ap_trampoline_end
+ap_trampoline_end:
+
+.code32
+ap_protected:
+    movw $0x10, %ax
+    movw %ax, %ds
+    movw %ax, %es
+    movw %ax, %ss
+    movl $1, %ebp
+    jmp enter_long_mode
+.code64
 
 .section .rodata.boot, "a"
 .balign 8
@@ -114,9 +158,18 @@ boot_gdt:
     .quad 0
     .quad 0x00af9b000000ffff            # 64-bit code
     .quad 0x00cf93000000ffff            # data
+    .quad 0x00cf9b000000ffff            # 32-bit code
 boot_gdt_pointer:
     .word boot_gdt_pointer - boot_gdt - 1
     .long boot_gdt - KERNEL_BASE
+
+# What the CPU that is starting shall run on; one starts at a time.
+.section .data.boot, "aw"
+.balign 8
+.globl ap_stack
+ap_stack:   .quad 0
+.globl ap_cpu
+ap_cpu:     .quad 0
 
 .section .bss.boot, "aw", @nobits
 .balign 4096

@@ -9,6 +9,9 @@ const MAX_COMMAND_LINE: usize = 1024;
 /// Most regions of memory; more are left unused.
 const MAX_REGIONS: usize = 64;
 
+/// Bytes of the RSDP that matter: those of its second version.
+pub(crate) const RSDP_SIZE: usize = 36;
+
 /// What a region of physical memory is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RegionKind {
@@ -38,7 +41,7 @@ pub(crate) struct BootInfo {
     /// The one boot module.
     pub(crate) module: Option<&'static [u8]>,
     /// The root system description pointer of ACPI.
-    pub(crate) rsdp: Option<&'static [u8]>,
+    pub(crate) rsdp: Option<[u8; RSDP_SIZE]>,
     regions: [Region; MAX_REGIONS],
     region_count: usize,
 }
@@ -98,14 +101,11 @@ impl Collector {
         self.0.module = unsafe { bytes(physical, length) };
     }
 
-    /// Notes the RSDP, `length` bytes at `physical`.
-    ///
-    /// # Safety
-    ///
-    /// There is such memory, and it is never written.
-    pub(super) unsafe fn rsdp(&mut self, physical: u64, length: u64) {
-        // SAFETY: as the caller says.
-        self.0.rsdp = unsafe { bytes(physical, length) };
+    /// Takes a copy of the RSDP. A shorter one, of the first version, is filled up with zeroes.
+    pub(super) fn rsdp(&mut self, bytes: &[u8]) {
+        let mut copy = [0; RSDP_SIZE];
+        copy.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+        self.0.rsdp = Some(copy);
     }
 
     /// Ends the collection.

@@ -5,7 +5,7 @@ mod pvh;
 
 use core::arch::global_asm;
 
-pub(crate) use info::{BootInfo, RegionKind};
+pub(crate) use info::{BootInfo, RSDP_SIZE, RegionKind};
 
 global_asm!(include_str!("entry.s"), options(att_syntax));
 

@@ -1,14 +1,12 @@
 //! The start information of the PVH boot protocol (Xen's `include/public/arch-x86/hvm/start_info.h`),
 //! by which QEMU's `-kernel` boots an ELF file with the note of `entry.s`.
 
-use super::info::{BootInfo, Collector, RegionKind, bytes};
+use super::info::{BootInfo, Collector, RSDP_SIZE, RegionKind, bytes};
 use crate::memory::layout;
 
 const MAGIC: u32 = 0x336e_c578;
 /// Type of a region of memory that is free for use.
 const RAM: u32 = 1;
-/// Bytes of the first RSDP; later ones are longer and contain their length.
-const RSDP_LENGTH: u64 = 36;
 
 #[repr(C)]
 struct StartInfo {
@@ -68,7 +66,9 @@ pub(super) unsafe fn read(info: u64) -> &'static BootInfo {
         if let Some(module) = table::<Module>(start.modules, start.module_count).first() {
             collector.module(module.start, module.length);
         }
-        collector.rsdp(start.rsdp, RSDP_LENGTH);
+        if let Some(rsdp) = bytes(start.rsdp, RSDP_SIZE as u64) {
+            collector.rsdp(rsdp);
+        }
         collector.finish()
     }
 }

@@ -27,7 +27,14 @@ pub(crate) struct Report {
 impl Report {
     /// A report without checks yet.
     pub(crate) fn new(program: &'static str) -> Self {
-        Self { program, ok: true, cpus: 1, checks: 0, errors: Vec::new(), figures: BTreeMap::new() }
+        Self {
+            program,
+            ok: true,
+            cpus: crate::arch::percpu::cpu_count(),
+            checks: 0,
+            errors: Vec::new(),
+            figures: BTreeMap::new(),
+        }
     }
 
     /// Notes the result of a check; `describe` says what is wrong if it failed.

@@ -1,23 +1,14 @@
-//! Is the kernel what it should be on this machine?
+//! What was handed over at boot.
 
 use alloc::format;
 
-use super::arguments::{Arguments, BadArgument};
-use super::report::Report;
 use crate::boot::{BootInfo, RegionKind};
-use crate::memory::{heap, layout};
-
-/// Runs the self-test.
-pub(crate) fn run(_arguments: &Arguments, info: &'static BootInfo) -> Report {
-    let mut report = Report::new("selftest");
-    command_line(&mut report);
-    memory_map(&mut report, info);
-    memory(&mut report);
-    report
-}
+use crate::memory::layout;
+use crate::programs::arguments::{Arguments, BadArgument};
+use crate::programs::report::Report;
 
 /// The command line is understood, and what is wrong in one is refused.
-fn command_line(report: &mut Report) {
+pub(super) fn command_line(report: &mut Report) {
     let read = Arguments::parse("program=torture seconds=7  seed=9");
     let right = read.is_ok_and(|read| (read.program, read.seconds, read.seed) == ("torture", 7, 9));
     report.check("the command line is read", right, || format!("{:?}", Arguments::parse("seconds=7")));
@@ -33,7 +24,7 @@ fn command_line(report: &mut Report) {
 }
 
 /// The memory map is one: there is RAM, the image lies in it, and no two pieces of RAM overlap.
-fn memory_map(report: &mut Report, info: &BootInfo) {
+pub(super) fn memory_map(report: &mut Report, info: &BootInfo) {
     let ram = || info.memory().iter().filter(|region| region.kind == RegionKind::Ram);
     let bytes: u64 = ram().map(|region| region.end - region.start).sum();
     report.figure("ram_mib", bytes >> 20);
@@ -45,17 +36,4 @@ fn memory_map(report: &mut Report, info: &BootInfo) {
     });
     report.check("regions of RAM are apart", apart, || format!("{:x?}", info.memory()));
     report.check("the ACPI tables are named", info.rsdp.is_some(), || "there is no RSDP".into());
-}
-
-/// The heap gives what was asked for, and takes it back.
-fn memory(report: &mut Report) {
-    let before = heap::free();
-    let block = alloc::vec![0xa5_u8; 1 << 20];
-    let taken = before - heap::free();
-    report.check("the heap's accounts", taken >= block.len(), || format!("{taken} bytes for 1 MiB"));
-    let intact = block.iter().all(|byte| *byte == 0xa5);
-    report.check("the heap's memory", intact, || "it does not keep what was written".into());
-    drop(block);
-    let after = heap::free();
-    report.check("the heap takes back", after == before, || format!("{before} bytes before, {after} after"));
 }

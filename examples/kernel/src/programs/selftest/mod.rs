@@ -1,0 +1,24 @@
+//! Is the kernel what it should be on this machine?
+
+mod boot;
+mod memory;
+mod processors;
+
+use super::arguments::Arguments;
+use super::report::Report;
+use crate::boot::BootInfo;
+
+/// Runs the self-test.
+pub(crate) fn run(_arguments: &Arguments, info: &'static BootInfo) -> Report {
+    let mut report = Report::new("selftest");
+    boot::command_line(&mut report);
+    boot::memory_map(&mut report, info);
+    memory::heap(&mut report);
+    memory::frames(&mut report);
+    memory::rights(&mut report);
+    processors::arrived(&mut report);
+    processors::interrupts(&mut report);
+    processors::timer(&mut report);
+    processors::contexts(&mut report);
+    report
+}
