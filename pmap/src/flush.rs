@@ -148,7 +148,7 @@ impl Freed {
         self.tables = system.page(frame).and_then(|record| {
             let next = record.chain();
             record.set_chain(None);
-            if record.table_entries() != 0 {
+            if record.table_entries() != 0 && !system.mutation().is(Mutation::RecycleAsIs) {
                 // Others are here because they became empty; this one was saved, with all its entries.
                 for index in 0..512 {
                     let _ = system.slot(frame, index).take();

@@ -54,6 +54,10 @@ mutations! {
     NoFlushOfKernel = "no-flush-of-kernel",
     /// Page-table pages are freed before the flush (H-16).
     FreeBeforeFlush = "free-before-flush",
+    /// A directory that goes leaves behind what is saved in it.
+    LoseSaved = "lose-saved",
+    /// A page-table page that was saved becomes a chunk with what it holds.
+    RecycleAsIs = "recycle-as-is",
     /// A table that goes is not flushed unless one of its leaves must be (H-15).
     NoFlushOfTables = "no-flush-of-tables",
     /// `unwire` clears its bit by a load and a store (H-13).

@@ -43,6 +43,7 @@ use Noticed::{By, Here};
 const REVERSAL: &str = include_str!("reversal.rs");
 const RECLAIM: &str = include_str!("reclaim.rs");
 const COHERENCE: &str = include_str!("coherence.rs");
+const SAVED: &str = include_str!("../src/table/saved/tests/lifetime.rs");
 const LOOM: &str = include_str!("loom.rs");
 const DELAYED_INVALIDATION: &str = include_str!("delayed_invalidation.rs");
 
@@ -60,6 +61,8 @@ const NOTICED: &[(Mutation, Noticed)] = &[
     (Mutation::NoFlushOfUnaccessed, Here(model)),
     (Mutation::NoFlushOfKernel, Here(model)),
     (Mutation::FreeBeforeFlush, Here(model)),
+    (Mutation::LoseSaved, By { source: SAVED, test: "a_directory_that_leaves_saved_tables_behind_is_found" }),
+    (Mutation::RecycleAsIs, By { source: SAVED, test: "a_saved_table_is_cleared_for_another_use" }),
     (Mutation::NoFlushOfTables, Here(model)),
     (Mutation::PlainUnwire, Here(scenes::store_during_unwire)),
     (Mutation::PlainProtect, Here(scenes::store_during_a_flush_free_protect)),

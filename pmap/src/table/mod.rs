@@ -21,6 +21,7 @@ use crate::entry::{Entry, Format, Slot, X86};
 use crate::error::Shortage;
 use crate::flush::Gather;
 use crate::machine::Machine;
+use crate::mutation::Mutation;
 use crate::pmap::{Core, State};
 use crate::system::System;
 
@@ -169,7 +170,7 @@ impl<M: Machine> System<M> {
             }
             // Nobody asks about bits of an entry that names a table.
             let _ = self.slot(path[level], va.index(level as u32 + 1)).take();
-            if level == DIRECTORY_LEVEL as usize {
+            if level == DIRECTORY_LEVEL as usize && !self.mutation().is(Mutation::LoseSaved) {
                 SavedTables::<M>::new(self, table).give_up(core, state, va, gather);
             }
             core.add_resident(-1);

@@ -51,9 +51,16 @@ fn directory_of(system: &Sys, space: &Pmap<'_, SimMachine>, va: VirtAddr) -> Fra
 /// Index that no test uses otherwise: an ordinary mapping there keeps the directory in use.
 const KEEPER: u64 = 511;
 
+/// One that is not taken down after a panic, which would panic again.
+type Space<'s> = ManuallyDrop<Pmap<'s, SimMachine>>;
+
+fn destroy(space: Space<'_>) {
+    ManuallyDrop::into_inner(space).destroy().unwrap();
+}
+
 /// An address space with directories in use, of which only the last region is mapped.
-fn space_with(system: &Sys, directories: u64) -> Pmap<'_, SimMachine> {
-    let space = system.create().unwrap();
+fn space_with(system: &Sys, directories: u64) -> Space<'_> {
+    let space = ManuallyDrop::new(system.create().unwrap());
     let page = system.machine().allocate_data_frame(true).unwrap();
     for directory in 0..directories {
         let va = address(directory, KEEPER);
@@ -83,24 +90,29 @@ fn displaced<F: Format>(
     Saved { table, contents }
 }
 
-/// One saved table of each kind in each of two directories.
+/// An address space with one saved table of each kind in each of two directories.
+fn with_saved(system: &Sys) -> Space<'_> {
+    let space = space_with(system, 2);
+    for va in [(0, 3), (0, 4), (0, 302), (1, 0), (1, 1), (1, 2)].map(|(d, i)| address(d, i)) {
+        let contents = match va.index(2) % 3 {
+            0 => Contents::Accessed,
+            1 => Contents::Uniform,
+            _ => Contents::Empty,
+        };
+        let saved = displaced::<X86>(system, &space, va, contents);
+        let mut state = space.core().lock();
+        SavedTables::<_, X86>::new(system, directory_of(system, &space, va)).save(&mut state, va, saved);
+    }
+    assert_eq!(complaints(system), []);
+    space
+}
+
+/// Runs `f` with such an address space, which must come down afterwards.
 fn with_six_saved(f: impl FnOnce(&Sys, &Pmap<'_, SimMachine>)) {
     on_system(128, |system| {
-        // Taking it down after a panic would panic again.
-        let space = ManuallyDrop::new(space_with(system, 2));
-        for va in [(0, 3), (0, 4), (0, 302), (1, 0), (1, 1), (1, 2)].map(|(d, i)| address(d, i)) {
-            let contents = match va.index(2) % 3 {
-                0 => Contents::Accessed,
-                1 => Contents::Uniform,
-                _ => Contents::Empty,
-            };
-            let saved = displaced::<X86>(system, &space, va, contents);
-            let mut state = space.core().lock();
-            SavedTables::<_, X86>::new(system, directory_of(system, &space, va)).save(&mut state, va, saved);
-        }
-        assert_eq!(complaints(system), []);
+        let space = with_saved(system);
         f(system, &space);
-        ManuallyDrop::into_inner(space).destroy().unwrap();
+        destroy(space);
     });
 }
 
