@@ -1,18 +1,24 @@
 //! Tests that whoever writes a scheduler, or a parker, can run on it. Each panics and says which rule is broken.
 //!
-//! They need threads, so they come with feature `std`; what they test may well be a kernel's, built for the host. What they cannot see:
-//! reorderings that the machine does not make, and wake-ups that are lost once in a million.
+//! They need an allocator, so they come with feature `conformance`, which `std` includes: a kernel can run them on its own threads, and
+//! so can a test of it that is built for the host. What they cannot see: reorderings that the machine does not make, and wake-ups
+//! that are lost once in a million.
 
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::boxed::Box;
-use std::sync::{Arc, Mutex, PoisonError};
+use core::num::NonZeroUsize;
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use core::sync::atomic::{AtomicBool, AtomicUsize};
+#[cfg(feature = "std")]
 use std::time::{Duration, Instant};
-use std::vec::Vec;
 
 use lock_api::RawMutex as _;
 
-use crate::{LendingScheduler, Parker, Priority, Scheduler, ThreadId, TimedScheduler};
+#[cfg(feature = "std")]
+use crate::Parker;
+use crate::{LendingScheduler, Priority, Scheduler, ThreadId, TimedScheduler};
 
 /// How often what could go wrong is tried.
 const ROUNDS: usize = 2000;
@@ -29,6 +35,7 @@ pub type Body = Box<dyn FnOnce() + Send>;
 /// # Panics
 ///
 /// If a rule is broken.
+#[cfg(feature = "std")]
 pub fn parker<P: Parker<Instant = Instant> + 'static>() {
     let soon = || Instant::now() + Duration::from_millis(20);
     let late = || Instant::now() + Duration::from_secs(20);
@@ -92,25 +99,47 @@ pub fn scheduler<S: Scheduler + Clone + 'static>(scheduler: S, run: impl Fn(Vec<
     tokens(&scheduler, &run);
 }
 
+/// Threads by their place among those that run together; 0 as long as a place is free.
+struct Ids<const N: usize>([AtomicUsize; N]);
+
+impl<const N: usize> Ids<N> {
+    fn new() -> Arc<Self> {
+        Arc::new(Self([const { AtomicUsize::new(0) }; N]))
+    }
+
+    fn set(&self, place: usize, id: ThreadId) {
+        // ORD: Release pairs with the Acquire in `get`: what the thread did before is not asked for, and does no harm.
+        self.0[place].store(id.get().get(), Release);
+    }
+
+    fn get(&self, place: usize) -> Option<ThreadId> {
+        // ORD: Acquire pairs with the Release in `set`.
+        NonZeroUsize::new(self.0[place].load(Acquire)).map(ThreadId::new)
+    }
+
+    fn all_are_known(&self) -> bool {
+        (0..N).all(|place| self.get(place).is_some())
+    }
+}
+
 /// Rule 1, and that a thread that has ended can be unparked and asked for its priority.
 fn ids<S: Scheduler + Clone + 'static>(scheduler: &S, run: &impl Fn(Vec<Body>)) {
-    let seen = Arc::new(Mutex::new(Vec::<ThreadId>::new()));
-    let all = || seen.lock().unwrap_or_else(PoisonError::into_inner).len();
-    let body = || -> Body {
+    let seen = Ids::<4>::new();
+    let body = |place: usize| -> Body {
         let (scheduler, seen) = (scheduler.clone(), seen.clone());
         Box::new(move || {
             let me = scheduler.current();
-            seen.lock().unwrap_or_else(PoisonError::into_inner).push(me);
+            seen.set(place, me);
             // All four are alive together.
-            while seen.lock().unwrap_or_else(PoisonError::into_inner).len() < 4 {
+            while !seen.all_are_known() {
                 scheduler.relax(100);
                 assert_eq!(scheduler.current(), me, "rule 1: a thread's id changes");
             }
         })
     };
-    run((0..4).map(|_| body()).collect());
-    assert_eq!(all(), 4, "`run` has to run every body");
-    let mut ids = seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    run((0..4).map(body).collect());
+    assert!(seen.all_are_known(), "`run` has to run every body");
+    let mut ids: Vec<_> = (0..4).filter_map(|place| seen.get(place)).collect();
     ids.sort_unstable();
     ids.dedup();
     assert_eq!(ids.len(), 4, "rule 1: two threads that are alive have one id");
@@ -160,17 +189,16 @@ fn raw_lock<S: Scheduler + Clone + 'static>(scheduler: &S, run: &impl Fn(Vec<Bod
 /// Rules 5 and 6: threads in a ring hand a number on, each asleep until it is its turn.
 fn tokens<S: Scheduler + Clone + 'static>(scheduler: &S, run: &impl Fn(Vec<Body>)) {
     const RING: usize = 3;
-    let ids = Arc::new(Mutex::new([None; RING]));
+    let ids = Ids::<RING>::new();
     let turn = Arc::new(AtomicUsize::new(0));
     let body = |me: usize| -> Body {
         let (scheduler, ids, turn) = (scheduler.clone(), ids.clone(), turn.clone());
         Box::new(move || {
-            let known = || *ids.lock().unwrap_or_else(PoisonError::into_inner);
-            ids.lock().unwrap_or_else(PoisonError::into_inner)[me] = Some(scheduler.current());
-            while known().contains(&None) {
+            ids.set(me, scheduler.current());
+            while !ids.all_are_known() {
                 scheduler.relax(100);
             }
-            let next = known()[(me + 1) % RING].expect("all are known");
+            let next = ids.get((me + 1) % RING).expect("all are known");
             for round in 0..ROUNDS {
                 // ORD: Relaxed: that the tokens order it is rule 6.
                 while turn.load(Relaxed) != round * RING + me {

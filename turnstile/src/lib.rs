@@ -30,13 +30,15 @@
 //! memory. With feature `simulated` there is one for tests, `simulated::Machine`.
 #![no_std]
 
+#[cfg(feature = "conformance")]
+extern crate alloc;
 #[cfg(any(feature = "std", test, turnstile_loom))]
 extern crate std;
 // The sources below `tests/` that the unit tests include name the crate as users do.
 #[cfg(test)]
 extern crate self as turnstile;
 
-#[cfg(feature = "std")]
+#[cfg(feature = "conformance")]
 pub mod conformance;
 mod fault;
 mod forward;
