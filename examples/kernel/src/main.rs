@@ -10,15 +10,21 @@ extern crate alloc;
 mod arch;
 mod boot;
 mod events;
+mod machine;
 mod memory;
 mod panic;
 mod programs;
+mod sched;
 
 use arch::apic::{self, Interface, timer};
 use arch::exit::exit;
 use arch::serial::{self, println};
-use arch::{acpi, descriptors, interrupts, percpu, pit, smp};
+use arch::{acpi, descriptors, percpu, pit, smp};
 use memory::layout;
+
+use alloc::string::ToString as _;
+use pmap::Options;
+use turnstile::Priority;
 
 /// The kernel's beginning in Rust: called by `entry.s` on the boot CPU, in the kernel's half, on temporary
 /// page tables, with interrupts disabled.
@@ -40,8 +46,19 @@ extern "C" fn kmain(info: u32, protocol: u32) -> ! {
     let registers = (apic::choose() == Interface::Xapic).then_some(madt.local_apic);
     // SAFETY: once, on the boot CPU and the temporary tables, from which nothing is used any more.
     unsafe { memory::init(info, registers) };
+    let job = programs::choose(info).unwrap_or_else(|code| exit(code));
+    sched::configure(job.arguments.di, job.arguments.lending, job.arguments.lazy);
     start_cpus(&madt.apic_ids);
-    exit(programs::run(info))
+    sched::start_cpu(sched::BOOT_CPU);
+    let options = Options { tlb: job.arguments.tlb, ..Options::default() };
+    let system = machine::start(options).unwrap_or_else(|error| exit(programs::usage(&error.to_string())));
+    machine::start_cpu(system);
+    while !machine::has_all_cpus() {
+        core::hint::spin_loop();
+    }
+    let main = move || exit(programs::run(&job, info));
+    sched::spawn("main", Priority::NORMAL, main).expect("memory for the first thread").detach();
+    sched::run_cpu()
 }
 
 /// Sets up this CPU, then all others.
@@ -53,12 +70,18 @@ fn start_cpus(apic_ids: &[u32]) {
     timer::calibrate();
     timer::start();
     smp::start(apic_ids);
-    interrupts::enable();
 }
 
-/// What a CPU does when there is nothing to do, for ever.
+/// What another CPU does, for ever. Its interrupts are off until it runs threads.
 fn run_cpu() -> ! {
-    loop {
-        x86_64::instructions::interrupts::enable_and_hlt();
-    }
+    // The pmap counts the CPUs when it is set up, so that comes after all are known.
+    let system = loop {
+        if let Some(system) = machine::system() {
+            break system;
+        }
+        core::hint::spin_loop();
+    };
+    sched::start_cpu(percpu::current_cpu());
+    machine::start_cpu(system);
+    sched::run_cpu()
 }

@@ -9,8 +9,7 @@ use pmap::{CpuId, MAX_CPUS};
 use x86_64::VirtAddr;
 use x86_64::registers::model_specific::{GsBase, KernelGsBase};
 
-/// What the scheduler hangs on a CPU: its running thread.
-type Thread = ();
+use crate::sched::Thread;
 
 /// One CPU's data. `trap.s` knows the first three fields by their offsets.
 #[repr(C)]
@@ -111,7 +110,6 @@ pub(crate) fn current_cpu() -> CpuId {
 
 /// The thread that runs on this CPU: the caller itself, so it is stable.
 #[inline]
-#[allow(dead_code, reason = "for the scheduler")]
 pub(crate) fn current_thread() -> *const Thread {
     let thread: *const Thread;
     // SAFETY: as above.
@@ -126,7 +124,6 @@ pub(crate) fn current_thread() -> *const Thread {
 /// # Safety
 ///
 /// With interrupts disabled, just before the stack is switched to the thread's; the stack is the thread's own.
-#[allow(dead_code, reason = "for the scheduler")]
 pub(crate) unsafe fn set_current_thread(thread: &'static Thread, stack_top: Option<usize>) {
     let here = cpu(current_cpu());
     // ORD: Relaxed; a CPU's own words.

@@ -2,7 +2,7 @@
 
 use alloc::boxed::Box;
 use core::hint::spin_loop;
-use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::apic::{self, timer};
 use super::percpu::{self, PerCpu};
@@ -20,7 +20,7 @@ unsafe extern "C" {
     static ap_trampoline: u8;
     static ap_trampoline_end: u8;
     static ap_stack: AtomicU64;
-    static ap_cpu: AtomicPtr<PerCpu>;
+    static ap_cpu: AtomicU64;
 }
 
 /// CPUs that have arrived in Rust.
@@ -50,7 +50,7 @@ fn start_one(cpu: &'static PerCpu, stack: usize) {
     // SAFETY: words of `entry.s`.
     unsafe {
         ap_stack.store(stack as u64, Ordering::Relaxed); // ORD: as above
-        ap_cpu.store(core::ptr::from_ref(cpu).cast_mut(), Ordering::Relaxed); // ORD: as above
+        ap_cpu.store(core::ptr::from_ref(cpu).expose_provenance() as u64, Ordering::Relaxed); // ORD: as above
     }
     let tick = timer::time_stamps_per_tick();
     apic::send_init(cpu.apic_id());

@@ -47,7 +47,6 @@ pub(crate) fn image_parts() -> [Range<u64>; 3] {
 }
 
 /// See [`KERNEL_WINDOW`].
-#[allow(dead_code, reason = "for the pmap")]
 pub(crate) fn kernel_window() -> VirtRange {
     let end = VirtAddr(KERNEL_WINDOW + KERNEL_WINDOW_SIZE);
     VirtRange::new(VirtAddr(KERNEL_WINDOW), end).expect("the bounds are those of pages")

@@ -3,6 +3,9 @@
 use core::fmt;
 use core::str::FromStr;
 
+use gencount::Implementation;
+use pmap::TlbMethod;
+
 /// What the command line says, with defaults for what it does not say.
 #[derive(Clone, Debug)]
 pub(crate) struct Arguments {
@@ -12,6 +15,14 @@ pub(crate) struct Arguments {
     pub(crate) seconds: u64,
     /// Seed of everything random.
     pub(crate) seed: u64,
+    /// The implementation of delayed invalidation; without it CPUID decides.
+    pub(crate) di: Option<Implementation>,
+    /// How cached translations are managed; without it CPUID decides.
+    pub(crate) tlb: Option<TlbMethod>,
+    /// Whether threads lend their priority to those they wait for.
+    pub(crate) lending: bool,
+    /// Whether CPUs keep an address space loaded while they run kernel threads.
+    pub(crate) lazy: bool,
 }
 
 /// Why a command line was refused.
@@ -47,13 +58,25 @@ impl Arguments {
     ///
     /// The first word that is not understood.
     pub(crate) fn parse(command_line: &'static str) -> Result<Self, BadArgument> {
-        let mut arguments = Self { program: "selftest", seconds: 10, seed: 1 };
+        let mut arguments = Self {
+            program: "selftest",
+            seconds: 10,
+            seed: 1,
+            di: None,
+            tlb: None,
+            lending: true,
+            lazy: true,
+        };
         for word in command_line.split_ascii_whitespace() {
             let (key, value) = word.split_once('=').ok_or(BadArgument::NotAPair(word))?;
             match key {
                 "program" => arguments.program = value,
                 "seconds" => arguments.seconds = parse(key, value)?,
                 "seed" => arguments.seed = parse(key, value)?,
+                "di" => arguments.di = parse_choice(key, value)?,
+                "tlb" => arguments.tlb = parse_choice(key, value)?,
+                "lending" => arguments.lending = parse_switch(key, value)?,
+                "lazy" => arguments.lazy = parse_switch(key, value)?,
                 _ => return Err(BadArgument::UnknownKey(key)),
             }
         }
@@ -63,4 +86,17 @@ impl Arguments {
 
 fn parse<T: FromStr>(key: &'static str, value: &'static str) -> Result<T, BadArgument> {
     value.parse().map_err(|_| BadArgument::BadValue { key, value })
+}
+
+/// A choice that may be left to the machine.
+fn parse_choice<T: FromStr>(key: &'static str, value: &'static str) -> Result<Option<T>, BadArgument> {
+    if value == "auto" { Ok(None) } else { parse(key, value).map(Some) }
+}
+
+fn parse_switch(key: &'static str, value: &'static str) -> Result<bool, BadArgument> {
+    match value {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err(BadArgument::BadValue { key, value }),
+    }
 }

@@ -4,6 +4,9 @@ pub(crate) mod arguments;
 pub(crate) mod report;
 mod selftest;
 
+use alloc::format;
+use alloc::string::ToString as _;
+
 use crate::arch::exit::ExitCode;
 use crate::arch::serial::println;
 use crate::boot::BootInfo;
@@ -18,22 +21,34 @@ struct Program {
 
 const PROGRAMS: &[Program] = &[Program { name: "selftest", run: selftest::run }];
 
-/// Runs the program that the command line names, prints its report and says how to exit.
-pub(crate) fn run(info: &'static BootInfo) -> ExitCode {
-    let arguments = match Arguments::parse(info.command_line) {
-        Ok(arguments) => arguments,
-        Err(error) => return usage(&alloc::format!("{error}")),
-    };
-    let Some(program) = PROGRAMS.iter().find(|program| program.name == arguments.program) else {
-        return usage(&alloc::format!("there is no program `{}`", arguments.program));
-    };
-    let report = (program.run)(&arguments, info);
+/// What the command line asks for.
+pub(crate) struct Job {
+    program: &'static Program,
+    /// The command line.
+    pub(crate) arguments: Arguments,
+}
+
+/// Finds out what the command line asks for.
+///
+/// # Errors
+///
+/// The exit code for a command line that is not understood, after the refusal was printed.
+pub(crate) fn choose(info: &'static BootInfo) -> Result<Job, ExitCode> {
+    let arguments = Arguments::parse(info.command_line).map_err(|error| usage(&error.to_string()))?;
+    let program = PROGRAMS.iter().find(|program| program.name == arguments.program);
+    let program = program.ok_or_else(|| usage(&format!("there is no program `{}`", arguments.program)))?;
+    Ok(Job { program, arguments })
+}
+
+/// Runs the program, prints its report and says how to exit.
+pub(crate) fn run(job: &Job, info: &'static BootInfo) -> ExitCode {
+    let report = (job.program.run)(&job.arguments, info);
     report.print();
     if report.is_ok() { ExitCode::Success } else { ExitCode::Failure }
 }
 
-/// Refuses the command line.
-fn usage(error: &str) -> ExitCode {
+/// Refuses a command line.
+pub(crate) fn usage(error: &str) -> ExitCode {
     println!("{error}; programs: {}", names());
     println!("{}", report::refused(error));
     ExitCode::Usage

@@ -8,10 +8,13 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use pmap::bare::CpuFeatures;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::arch::percpu;
 use crate::arch::serial::println;
+use crate::{machine, sched};
 
 /// A program's result.
 #[derive(Serialize)]
@@ -19,6 +22,12 @@ pub(crate) struct Report {
     program: &'static str,
     ok: bool,
     cpus: usize,
+    /// The implementation of delayed invalidation.
+    di: &'static str,
+    /// How cached translations are managed.
+    tlb: &'static str,
+    /// What the CPUs have, by the names of the manuals.
+    features: Vec<&'static str>,
     checks: u64,
     errors: Vec<String>,
     figures: BTreeMap<&'static str, Value>,
@@ -30,7 +39,10 @@ impl Report {
         Self {
             program,
             ok: true,
-            cpus: crate::arch::percpu::cpu_count(),
+            cpus: percpu::cpu_count(),
+            di: sched::domain().implementation().name(),
+            tlb: machine::system().map_or("none", |system| system.tlb_choice().method.name()),
+            features: CpuFeatures::current().features.iter_names().map(|(name, _)| name).collect(),
             checks: 0,
             errors: Vec::new(),
             figures: BTreeMap::new(),

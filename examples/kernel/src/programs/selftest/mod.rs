@@ -7,6 +7,7 @@ mod processors;
 use super::arguments::Arguments;
 use super::report::Report;
 use crate::boot::BootInfo;
+use crate::sched;
 
 /// Runs the self-test.
 pub(crate) fn run(_arguments: &Arguments, info: &'static BootInfo) -> Report {
@@ -20,5 +21,6 @@ pub(crate) fn run(_arguments: &Arguments, info: &'static BootInfo) -> Report {
     processors::interrupts(&mut report);
     processors::timer(&mut report);
     processors::contexts(&mut report);
+    sched::selftest::run(&mut report);
     report
 }
