@@ -1,6 +1,9 @@
 //! What the kernel can run, chosen by `program=` on its command line.
 
 pub(crate) mod arguments;
+mod conformance;
+mod di_bench;
+mod inversion;
 pub(crate) mod report;
 mod selftest;
 
@@ -19,7 +22,12 @@ struct Program {
     run: fn(&Arguments, &'static BootInfo) -> Report,
 }
 
-const PROGRAMS: &[Program] = &[Program { name: "selftest", run: selftest::run }];
+const PROGRAMS: &[Program] = &[
+    Program { name: "selftest", run: selftest::run },
+    Program { name: "conformance", run: conformance::run },
+    Program { name: "di_bench", run: di_bench::run },
+    Program { name: "inversion", run: inversion::run },
+];
 
 /// What the command line asks for.
 pub(crate) struct Job {
