@@ -1,6 +1,6 @@
 //! A small SMP kernel on the pmap.
 //!
-//! It boots under QEMU (PVH) and runs one of its [`programs`], which the command line names; then it
+//! It boots under QEMU (PVH) or from GRUB (Multiboot2) and runs one of its [`programs`], which the command line names; then it
 //! prints one line of JSON and ends the emulator.
 #![no_std]
 #![no_main]
@@ -41,7 +41,7 @@ extern "C" fn kmain(info: u32, protocol: u32) -> ! {
         descriptors::init_gates();
     }
     // SAFETY: the firmware's, on the temporary tables.
-    let madt = info.rsdp.and_then(|rsdp| unsafe { acpi::read(&rsdp) });
+    let madt = info.acpi.and_then(|root| unsafe { acpi::read(root) });
     let madt = madt.expect("an ACPI table of the CPUs (MADT)");
     let registers = (apic::choose() == Interface::Xapic).then_some(madt.local_apic);
     // SAFETY: once, on the boot CPU and the temporary tables, from which nothing is used any more.

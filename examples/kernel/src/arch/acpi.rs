@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use crate::boot::RSDP_SIZE;
+use crate::boot::AcpiRoot;
 use crate::memory::layout;
 
 /// What the table says.
@@ -16,11 +16,6 @@ pub(crate) struct Madt {
 /// Bytes of the header that all tables have.
 const HEADER: usize = 36;
 const LENGTH_AT: usize = 4;
-/// In the RSDP: its version, and the addresses of the two forms of the root table.
-const REVISION_AT: usize = 15;
-const RSDT_AT: usize = 16;
-const XSDT_AT: usize = 24;
-
 /// Kinds of entries of the MADT.
 const LOCAL_APIC: u8 = 0;
 const LOCAL_APIC_ADDRESS: u8 = 5;
@@ -32,12 +27,13 @@ const ENABLED: u32 = 1;
 ///
 /// # Safety
 ///
-/// `rsdp` is the firmware's, and its tables are in reach: the temporary page tables are in use.
-pub(crate) unsafe fn read(rsdp: &[u8; RSDP_SIZE]) -> Option<Madt> {
-    let extended = rsdp[REVISION_AT] >= 2;
-    let (root, width) =
-        if extended { (number(rsdp, XSDT_AT, 8)?, 8) } else { (number(rsdp, RSDT_AT, 4)?, 4) };
-    // SAFETY: the root table, as the RSDP says.
+/// `root` is the firmware's, and its tables are in reach: the temporary page tables are in use.
+pub(crate) unsafe fn read(root: AcpiRoot) -> Option<Madt> {
+    let (root, width) = match root {
+        AcpiRoot::Rsdt(address) => (address, 4),
+        AcpiRoot::Xsdt(address) => (address, 8),
+    };
+    // SAFETY: the root table, as the caller says.
     let root = unsafe { table(root) }?;
     root.get(HEADER..)?.chunks_exact(width).find_map(|address| {
         // SAFETY: a table, as the root table says.

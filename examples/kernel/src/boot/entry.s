@@ -1,5 +1,5 @@
-# The first instructions. QEMU (PVH) enters in 32-bit protected mode without paging, EBX pointing to the
-# start information. From there: temporary tables, long mode, and the kernel's half of the addresses.
+# The first instructions. QEMU (PVH) and GRUB (Multiboot2) enter in 32-bit protected mode without paging, EBX
+# pointing to what they tell. From there: temporary tables, long mode, and the kernel's half of the addresses.
 #
 # Temporary tables: the first 4 GiB by pages of 2 MiB, three times: at their own addresses (for these
 # instructions), in the direct map, and (1 GiB of them) where the image is linked. Real tables follow in Rust.
@@ -32,11 +32,38 @@
     .asciz "Xen"
     .quad pvh_start - KERNEL_BASE
 
+# The same for Multiboot2 (specification, 3.1).
+.set MULTIBOOT2, 0xe85250d6
+.set MULTIBOOT2_I386, 0
+.set MULTIBOOT2_ENTRY_ADDRESS, 3
+.set MULTIBOOT2_ALIGN_MODULES, 6
+.section .boot.header, "a"
+.balign 8
+multiboot2_header:
+    .long MULTIBOOT2
+    .long MULTIBOOT2_I386
+    .long multiboot2_header_end - multiboot2_header
+    .long 0x100000000 - (MULTIBOOT2 + MULTIBOOT2_I386 + (multiboot2_header_end - multiboot2_header))
+    .word MULTIBOOT2_ENTRY_ADDRESS, 0
+    .long 12
+    .long multiboot2_start - KERNEL_BASE
+    .balign 8
+    .word MULTIBOOT2_ALIGN_MODULES, 0
+    .long 8
+    .word 0, 0                          # the end
+    .long 8
+multiboot2_header_end:
+
 .section .boot.text, "ax"
 .code32
+multiboot2_start:
+    movl $1, %esi                       # boot::MULTIBOOT2
+    movl %ebx, %edi
+    jmp to_long_mode
+
 .globl pvh_start
 pvh_start:
-    movl $0, %esi                       # boot::Protocol::Pvh
+    movl $0, %esi                       # boot::PVH
     movl %ebx, %edi
 
 # ESI: who booted us. EDI: physical address of what it tells.

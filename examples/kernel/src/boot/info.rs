@@ -9,8 +9,14 @@ const MAX_COMMAND_LINE: usize = 1024;
 /// Most regions of memory; more are left unused.
 const MAX_REGIONS: usize = 64;
 
-/// Bytes of the RSDP that matter: those of its second version.
-pub(crate) const RSDP_SIZE: usize = 36;
+/// Physical address of ACPI's root table, of which there are two forms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AcpiRoot {
+    /// With addresses of 32 bits.
+    Rsdt(u64),
+    /// With addresses of 64 bits.
+    Xsdt(u64),
+}
 
 /// What a region of physical memory is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,8 +46,8 @@ pub(crate) struct BootInfo {
     pub(crate) protocol: &'static str,
     /// The one boot module.
     pub(crate) module: Option<&'static [u8]>,
-    /// The root system description pointer of ACPI.
-    pub(crate) rsdp: Option<[u8; RSDP_SIZE]>,
+    /// Where the tables of ACPI begin.
+    pub(crate) acpi: Option<AcpiRoot>,
     regions: [Region; MAX_REGIONS],
     region_count: usize,
 }
@@ -62,7 +68,7 @@ impl Collector {
             command_line: "",
             protocol,
             module: None,
-            rsdp: None,
+            acpi: None,
             regions: [Region { start: 0, end: 0, kind: RegionKind::Reserved }; MAX_REGIONS],
             region_count: 0,
         })
@@ -101,11 +107,9 @@ impl Collector {
         self.0.module = unsafe { bytes(physical, length) };
     }
 
-    /// Takes a copy of the RSDP. A shorter one, of the first version, is filled up with zeroes.
-    pub(super) fn rsdp(&mut self, bytes: &[u8]) {
-        let mut copy = [0; RSDP_SIZE];
-        copy.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
-        self.0.rsdp = Some(copy);
+    /// Notes where the tables of ACPI begin.
+    pub(super) fn acpi(&mut self, root: AcpiRoot) {
+        self.0.acpi = Some(root);
     }
 
     /// Ends the collection.

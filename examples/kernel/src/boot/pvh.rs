@@ -1,7 +1,7 @@
 //! The start information of the PVH boot protocol (Xen's `include/public/arch-x86/hvm/start_info.h`),
 //! by which QEMU's `-kernel` boots an ELF file with the note of `entry.s`.
 
-use super::info::{BootInfo, Collector, RSDP_SIZE, RegionKind, bytes};
+use super::info::{AcpiRoot, BootInfo, Collector, RegionKind, bytes};
 use crate::memory::layout;
 
 const MAGIC: u32 = 0x336e_c578;
@@ -38,6 +38,18 @@ struct MemoryMapEntry {
     reserved: u32,
 }
 
+/// The root system description pointer of ACPI (specification, 5.2.5.3). The first version ends before `length`.
+#[repr(C, packed)]
+struct Rsdp {
+    signature: [u8; 8],
+    checksum: u8,
+    maker: [u8; 6],
+    revision: u8,
+    rsdt: u32,
+    length: u32,
+    xsdt: u64,
+}
+
 /// Reads the start information at the physical address `info`.
 ///
 /// # Safety
@@ -66,8 +78,11 @@ pub(super) unsafe fn read(info: u64) -> &'static BootInfo {
         if let Some(module) = table::<Module>(start.modules, start.module_count).first() {
             collector.module(module.start, module.length);
         }
-        if let Some(rsdp) = bytes(start.rsdp, RSDP_SIZE as u64) {
-            collector.rsdp(rsdp);
+        if let Some(rsdp) = table::<Rsdp>(start.rsdp, 1).first() {
+            collector.acpi(match rsdp.revision {
+                0 | 1 => AcpiRoot::Rsdt(rsdp.rsdt.into()),
+                _ => AcpiRoot::Xsdt(rsdp.xsdt),
+            });
         }
         collector.finish()
     }

@@ -5,10 +5,11 @@ use core::ops::Range;
 use core::ptr::{NonNull, null_mut};
 
 use linked_list_allocator::Heap;
+use pmap::PAGE_SIZE;
 
 use super::layout;
 use crate::arch::interrupt_lock::InterruptLock;
-use crate::boot::{BootInfo, RegionKind};
+use crate::boot::BootInfo;
 
 /// Bytes of the heap.
 pub(crate) const SIZE: u64 = 32 << 20;
@@ -33,21 +34,16 @@ unsafe impl GlobalAlloc for KernelHeap {
     }
 }
 
-/// Chooses the heap's memory, in physical addresses: the last 32 MiB of the first region that can spare
-/// them, or the 32 MiB below the boot module, of which neither the image nor the module has a part.
+/// Chooses the heap's memory, in physical addresses: the last 32 MiB of the first region that has them, before the
+/// boot module if that lies there, and without a part of the image.
 pub(crate) fn place(info: &BootInfo) -> Option<Range<u64>> {
-    let module = info.module.map_or(0..0, |module| {
-        let start = module.as_ptr() as u64 - layout::DIRECT_MAP;
-        start..start + module.len() as u64
-    });
-    info.memory().iter().filter(|region| region.kind == RegionKind::Ram).find_map(|region| {
-        let last = region.end.min(layout::TEMPORARY_MAP_SIZE);
-        // Loaders put the module near the end, not always at the very end.
-        [last, last.min(module.start)].into_iter().find_map(|end| {
-            let end = end & !0xfff;
+    let taken = [layout::image(), super::module(info)];
+    super::ram(info).find_map(|region| {
+        let ends = [region.end.min(layout::TEMPORARY_MAP_SIZE), taken[1].start & !(PAGE_SIZE - 1)];
+        ends.into_iter().filter(|end| *end <= region.end).find_map(|end| {
             let heap = end.checked_sub(SIZE)?..end;
-            let free = |taken: &Range<u64>| heap.end <= taken.start || taken.end <= heap.start;
-            (heap.start >= region.start && free(&layout::image()) && free(&module)).then_some(heap)
+            let is_free = taken.iter().all(|taken| heap.end <= taken.start || taken.end <= heap.start);
+            (heap.start >= region.start && is_free).then_some(heap)
         })
     })
 }

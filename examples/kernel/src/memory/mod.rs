@@ -33,13 +33,17 @@ fn place_heap(info: &BootInfo) -> Range<u64> {
 ///
 /// Called once, on the boot CPU, on the temporary tables, after [`init_heap`].
 pub(crate) unsafe fn init(info: &BootInfo, device: Option<u64>) {
-    let module = info.module.map_or(0..0, |module| {
-        let start = module.as_ptr() as u64 - layout::DIRECT_MAP;
-        start..start + module.len() as u64
-    });
-    frames::init(ram(info), &[0..LOW, layout::image(), place_heap(info), module]);
+    frames::init(ram(info), &[0..LOW, layout::image(), place_heap(info), module(info)]);
     // SAFETY: once; the frames are there, and what is used now is in the image, the heap or the direct map.
     unsafe { tables::init(ram(info), device) };
+}
+
+/// Where the boot module is, in physical addresses.
+fn module(info: &BootInfo) -> Range<u64> {
+    info.module.map_or(0..0, |module| {
+        let start = module.as_ptr() as u64 - layout::DIRECT_MAP;
+        start..start + module.len() as u64
+    })
 }
 
 /// The RAM of the machine, in whole pages, ascending and apart.

@@ -35,5 +35,5 @@ pub(super) fn memory_map(report: &mut Report, info: &BootInfo) {
         ram().skip(index + 1).all(|other| region.end <= other.start || other.end <= region.start)
     });
     report.check("regions of RAM are apart", apart, || format!("{:x?}", info.memory()));
-    report.check("the ACPI tables are named", info.rsdp.is_some(), || "there is no RSDP".into());
+    report.check("the ACPI tables are named", info.acpi.is_some(), || "there are none".into());
 }
