@@ -9,29 +9,38 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use pmap::mutation::Mutation;
 use pmap::sim::{Adversary, Config, CpuModel, Mode, Mutex, SimMachine};
 use pmap::{Access, Cr3, EnterFlags, Options, Pcid, Protection, System, TlbMethod, VirtAddr, VirtRange};
+use support::replay::{Settings, each, seeds};
 use support::{assert_clean, cpu, deterministic, system};
 use switching::{Scene, play};
 
 const SEEDS: std::ops::Range<u64> = 0..6;
 
+/// The scene with each of these, and each seed.
+fn scenes(
+    models: &[CpuModel],
+    pcids: &[u16],
+    steps: u64,
+    early: bool,
+) -> impl Iterator<Item = (Settings, Scene)> {
+    let pairs = models.iter().flat_map(|model| pcids.iter().map(move |pcids| (*model, *pcids)));
+    let scene = move |((cpu_model, pcids), seed)| Scene { cpu_model, pcids, seed, steps, early };
+    let scenes = pairs.flat_map(|pair| SEEDS.map(move |seed| (pair, seed))).map(scene);
+    scenes.map(|scene| (scene.settings(), scene)).collect::<Vec<_>>().into_iter()
+}
+
 #[test]
 fn switching_address_spaces_is_clean_on_every_cpu_model() {
-    for cpu_model in CpuModel::ALL {
-        for pcids in [2, 3, 4096] {
-            for seed in SEEDS {
-                let scene = Scene { cpu_model, pcids, seed, steps: 250, early: false };
-                let (report, statistics) = play(scene, |_| {});
-                assert!(report.is_clean(), "{scene:?}: {:?}", report.first_failures);
-                assert!(report.stale_before_guarantee > 0, "{scene:?}: too tame");
-                let has_pcids = cpu_model.features().pcids > 0;
-                assert!(statistics.switches > statistics.switches_kept, "{scene:?}: {statistics:?}");
-                assert_eq!(statistics.pcid_generations > 0, has_pcids && pcids < 4, "{scene:?}");
-                assert_eq!(statistics.switches_kept > 0, has_pcids && pcids > 2, "{scene:?}: {statistics:?}");
-                assert_eq!(statistics.ipis_saved_lazy > 0, has_pcids, "{scene:?}");
-                assert_eq!(report.broadcasts > 0, cpu_model == CpuModel::Zen3, "{scene:?}");
-            }
-        }
-    }
+    each(scenes(&CpuModel::ALL, &[2, 3, 4096], 250, false), |scene| {
+        let (report, statistics) = play(scene, |_| {});
+        assert!(report.is_clean(), "{scene:?}: {:?}", report.first_failures);
+        assert!(report.stale_before_guarantee > 0, "{scene:?}: too tame");
+        let has_pcids = scene.cpu_model.features().pcids > 0;
+        assert!(statistics.switches > statistics.switches_kept, "{scene:?}: {statistics:?}");
+        assert_eq!(statistics.pcid_generations > 0, has_pcids && scene.pcids < 4, "{scene:?}");
+        assert_eq!(statistics.switches_kept > 0, has_pcids && scene.pcids > 2, "{scene:?}: {statistics:?}");
+        assert_eq!(statistics.ipis_saved_lazy > 0, has_pcids, "{scene:?}");
+        assert_eq!(report.broadcasts > 0, scene.cpu_model == CpuModel::Zen3, "{scene:?}");
+    });
 }
 
 #[test]
@@ -72,14 +81,13 @@ fn every_method_runs_on_a_processor_that_can_more() {
 /// With every seed the machine must see that `mutation` is in force.
 fn is_found(mutation: Mutation, cpu_model: CpuModel, pcids: u16, prepare: impl Fn(&System<SimMachine>)) {
     let early = mutation == Mutation::EarlyWithTables;
-    for seed in SEEDS {
-        let scene = Scene { cpu_model, pcids, seed, steps: 20_000, early };
+    each(scenes(&[cpu_model], &[pcids], 20_000, early), |scene| {
         let (report, _) = play(scene, |system| {
             prepare(system);
             system.set_mutation(Some(mutation));
         });
         assert!(!report.is_clean(), "{mutation}: {scene:?} was not found");
-    }
+    });
 }
 
 #[test]
@@ -119,13 +127,10 @@ fn an_acknowledgement_before_the_invalidation_is_found() {
 /// H-23: where they are legal, early acknowledgements do no harm.
 #[test]
 fn early_acknowledgements_are_clean_where_they_are_legal() {
-    for cpu_model in CpuModel::ALL {
-        for seed in SEEDS {
-            let scene = Scene { cpu_model, pcids: 16, seed, steps: 250, early: true };
-            let (report, _) = play(scene, |_| {});
-            assert!(report.is_clean(), "{scene:?}: {:?}", report.first_failures);
-        }
-    }
+    each(scenes(&CpuModel::ALL, &[16], 250, true), |scene| {
+        let (report, _) = play(scene, |_| {});
+        assert!(report.is_clean(), "{scene:?}: {:?}", report.first_failures);
+    });
 }
 
 /// H-23.
@@ -149,15 +154,14 @@ fn a_forgotten_shootdown_is_found_among_lazy_ones() {
 fn a_generation_that_wraps_to_zero_is_found() {
     let almost = |system: &System<SimMachine>| system.set_pcid_generation((1 << 48) - 1);
     is_found(Mutation::GenerationZero, CpuModel::Haswell, 3, almost);
-    for seed in SEEDS {
-        let scene = Scene { cpu_model: CpuModel::Haswell, pcids: 3, seed, steps: 250, early: false };
+    each(scenes(&[CpuModel::Haswell], &[3], 250, false), |scene| {
         let (report, statistics) = play(scene, almost);
         assert!(
             report.is_clean() && statistics.pcid_generations > 0,
             "{scene:?}: {:?}",
             report.first_failures
         );
-    }
+    });
 }
 
 #[test]
@@ -301,12 +305,12 @@ fn shoot_at_each_other(seed: u64, mutation: Option<Mutation>) -> (bool, u64) {
 
 #[test]
 fn who_waits_with_interrupts_disabled_serves_requests() {
-    for seed in SEEDS {
+    each(seeds(SEEDS), |seed| {
         let (clean, ipis) = shoot_at_each_other(seed, None);
         assert!(clean && ipis > 20, "seed {seed}: {ipis}");
         let stuck = catch_unwind(AssertUnwindSafe(|| shoot_at_each_other(seed, Some(Mutation::DeafWaiter))));
         let payload = stuck.expect_err("it hangs");
         let words = payload.downcast_ref::<String>().expect("a report");
         assert!(words.contains("livelock") || words.contains("deadlock"), "seed {seed}: {words}");
-    }
+    });
 }

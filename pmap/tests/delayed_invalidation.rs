@@ -7,16 +7,15 @@ mod unmap_race;
 use gencount::Implementation;
 use pmap::mutation::Mutation;
 use pmap::sim::Report;
-use unmap_race::{Rival, play};
+use support::replay::each;
+use unmap_race::{Rival, play, races};
 
 /// Plays the scene with some seeds and each implementation, and hands each report to `judge`.
 fn with_every_seed(rounds: u64, rival: Rival, mutation: Option<Mutation>, judge: impl Fn(&Report, &str)) {
-    for di in Implementation::ALL {
-        for seed in 0..12 {
-            let report = play(seed, di, rounds, rival, |system| system.set_mutation(mutation));
-            judge(&report, &format!("{di}, seed {seed}: {:?}", report.first_failures));
-        }
-    }
+    each(races(0..12), |(seed, di)| {
+        let report = play(seed, di, rounds, rival, |system| system.set_mutation(mutation));
+        judge(&report, &format!("{di}, seed {seed}: {:?}", report.first_failures));
+    });
 }
 
 #[test]

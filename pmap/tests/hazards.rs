@@ -7,23 +7,21 @@ mod support;
 #[path = "support/unmap_race.rs"]
 mod unmap_race;
 
-use gencount::Implementation;
 use pmap::mutation::Mutation;
 use pmap::sim::{Adversary, Config};
 use pmap::{
     Access, Advice, EnterError, EnterFlags, Frame, FrameError, Machine, Protection, RetireError, VirtAddr,
     VirtRange,
 };
+use support::replay::{each, seeds};
 use support::{READ_WRITE, on_cpu, small};
-use unmap_race::Rival;
+use unmap_race::{Rival, races};
 
 const VA: VirtAddr = VirtAddr(0x40_0000);
 
 /// Plays a scene from many seeds.
 fn holds(scene: fn(u64, Option<Mutation>) -> Result<(), String>) {
-    for seed in 0..16 {
-        assert_eq!(scene(seed, None), Ok(()), "seed {seed}");
-    }
+    each(seeds(0..16), |seed| assert_eq!(scene(seed, None), Ok(()), "seed {seed}"));
 }
 
 /// H-11.
@@ -101,21 +99,21 @@ fn protect_and_remove_write_at_once_leave_nobody_a_way_to_store() {
 /// H-16: no CPU has a table in its paging-structure caches that is given back. Four CPUs, ranges that come and go.
 #[test]
 fn no_freed_table_is_in_a_structure_cache() {
-    for di in Implementation::ALL {
-        let report = unmap_race::play(77, di, 60, Rival::Unmaps, |_| {});
+    each(races([77]), |(seed, di)| {
+        let report = unmap_race::play(seed, di, 60, Rival::Unmaps, |_| {});
         assert!(report.is_clean(), "{:?}", report.first_failures);
         assert!(report.structure_hits > 0 && report.pages_reused > 0, "tables were cached and reused");
-    }
+    });
 }
 
 /// H-28: one thread has unlinked the PV entry, and not flushed. Another one's `remove_all` finds an empty list, and must not
 /// return yet.
 #[test]
 fn remove_all_waits_although_the_list_is_empty() {
-    for (seed, di) in (100..112).zip(Implementation::ALL.into_iter().cycle()) {
+    each(races(100..104), |(seed, di)| {
         let report = unmap_race::play(seed, di, 60, Rival::Unmaps, |_| {});
         assert!(report.is_clean(), "seed {seed}: {:?}", report.first_failures);
-    }
+    });
 }
 
 /// H-39.

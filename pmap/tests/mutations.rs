@@ -12,6 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use gencount::Implementation;
 use pmap::mutation::Mutation;
+use support::replay::each;
 use unmap_race::Rival;
 use world::{Op, Setting};
 
@@ -171,7 +172,7 @@ fn every_mechanism_that_is_off_is_missed() {
 
 #[test]
 fn nothing_is_missed_when_every_mechanism_is_on() {
-    for scene in [
+    let scenes: [Scene; _] = [
         model,
         unmap_race,
         scenes::protect_and_remove_write,
@@ -184,9 +185,12 @@ fn nothing_is_missed_when_every_mechanism_is_on() {
         scenes::store_during_a_flush_free_protect,
         scenes::readers_of_a_replaced_page,
         scenes::store_and_ask,
-    ] {
-        for seed in 0..4 {
-            assert_eq!(complaint(scene, seed, None), None, "seed {seed}");
-        }
-    }
+    ];
+    let settings = |(number, seed): (usize, u64)| {
+        vec![("PMAP_SCENE", number.to_string()), ("PMAP_SEED", seed.to_string())]
+    };
+    let runs = (0..scenes.len()).flat_map(|number| (0..4).map(move |seed| (number, seed)));
+    each(runs.map(|run| (settings(run), run)), |(number, seed)| {
+        assert_eq!(complaint(scenes[number], seed, None), None, "scene {number}, seed {seed}");
+    });
 }

@@ -9,6 +9,7 @@ use pmap::{
     VirtRange,
 };
 
+use support::replay::{each, seeds};
 use support::{READ_WRITE, assert_clean, cpu, deterministic, on_cpu_with, system_with};
 
 /// PV entries in a chunk.
@@ -265,7 +266,7 @@ fn a_reservation_that_cannot_be_had_says_so_and_goes_back() {
 /// the same list, skip each other's markers, and want each other's locks. It ends, and nothing is lost.
 #[test]
 fn reclaimers_meet_and_all_go_on() {
-    for seed in 0..18 {
+    each(seeds(0..18), |seed| {
         let cpus = 2 + seed as usize % 3;
         let system = system_with(deterministic(cpus, 512, seed), limit(2));
         let machine = system.machine();
@@ -291,7 +292,7 @@ fn reclaimers_meet_and_all_go_on() {
         assert!(statistics.pv_reclaims > 0, "seed {seed}: nobody was short of entries");
         assert_eq!((statistics.pv_entries, statistics.pv_chunks), (0, 0));
         machine.run_cpu(cpu(0), || assert_clean(&system));
-    }
+    });
 }
 
 /// Chunks stand on the list of their own memory domain, and who is short looks in the nearest one first.

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use pmap::mutation::Mutation;
 use pmap::{Access, EnterFlags, Frame, Machine, Statistics, VirtAddr};
 
+use support::replay::{each, seeds};
 use support::{READ_WRITE, assert_clean, cpu, deterministic, system};
 
 const PAGES: usize = 4;
@@ -71,18 +72,18 @@ fn play(seed: u64, mutation: Option<Mutation>) -> Statistics {
 #[test]
 fn an_address_space_may_end_while_somebody_waits_for_its_lock() {
     let mut restarts = 0;
-    for seed in 0..16 {
+    let made = each(seeds(0..16), |seed| {
         let statistics = play(seed, None);
         assert_eq!((statistics.pv_entries, statistics.pv_chunks), (0, 0));
         restarts += statistics.reversal_restarts;
-    }
-    assert!(restarts > 8, "{restarts}: hardly ever did anything change behind the dropped lock");
+    });
+    assert!(made < 16 || restarts > 8, "{restarts}: hardly ever did anything change behind the dropped lock");
 }
 
 #[test]
 fn a_generation_that_is_not_compared_is_noticed_with_every_seed() {
-    for seed in 0..16 {
+    each(seeds(0..16), |seed| {
         let outcome = catch_unwind(AssertUnwindSafe(|| play(seed, Some(Mutation::StaleReversal))));
         assert!(outcome.is_err(), "seed {seed}: the harness cannot see a stale PV entry");
-    }
+    });
 }

@@ -205,12 +205,26 @@ fn run(scheduler: impl Scheduler + 'static, scene: Scene, mutation: Option<Mutat
     Runner::new(scheduler, config()).run(move || scene(mutation))
 }
 
+/// Says after a panic how to replay it.
+struct Command;
+
+impl Drop for Command {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let settings = vec![("SHUTTLE_SCHEDULE", "'the failing schedule'".to_string())];
+            let command = support::replay::command(&settings);
+            eprintln!("to replay this run:\n    {command}");
+        }
+    }
+}
+
 /// Plays a scene in random orders of every kind.
 fn explore(scene: Scene, mutation: Option<Mutation>) {
     if let Ok(schedule) = std::env::var("SHUTTLE_SCHEDULE") {
         run(ReplayScheduler::new_from_encoded(&schedule), scene, mutation);
         return;
     }
+    let _command = Command;
     run(RandomScheduler::new(iterations()), scene, mutation);
     for depth in [2, 3] {
         run(PctScheduler::new(depth, iterations()), scene, mutation);

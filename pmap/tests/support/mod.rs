@@ -1,6 +1,8 @@
 //! What the tests share: a system on a software machine, and its judgement at the end.
 #![allow(dead_code, reason = "each test program uses a part")]
 
+pub(crate) mod replay;
+
 use pmap::sim::{Adversary, Config, Mode, SimMachine};
 use pmap::{CpuId, Options, Protection, System};
 

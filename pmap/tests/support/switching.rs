@@ -4,6 +4,7 @@
 use pmap::sim::{Adversary, Config, CpuModel, Mode, Mutex, Report, SimMachine};
 use pmap::{Access, EnterFlags, Frame, Pmap, Protection, System, VirtAddr, VirtRange};
 
+use crate::support::replay::Settings;
 use crate::support::{cpu, system};
 
 const SPACES: usize = 4;
@@ -19,6 +20,17 @@ pub(crate) struct Scene {
     pub(crate) steps: u64,
     /// Acknowledgements are early where they may be.
     pub(crate) early: bool,
+}
+
+impl Scene {
+    /// What distinguishes it from the others of a test.
+    pub(crate) fn settings(self) -> Settings {
+        vec![
+            ("PMAP_MODEL", self.cpu_model.to_string()),
+            ("PMAP_PCIDS", self.pcids.to_string()),
+            ("PMAP_SEED", self.seed.to_string()),
+        ]
+    }
 }
 
 type Slot = Mutex<Option<Frame>>;

@@ -1,6 +1,7 @@
 //! The scene that delayed invalidation is about, on four CPUs: one maps and unmaps ranges of an address space,
 //! one runs user code in it, one takes pages away, write-protecting some before, and reuses each at once, and
 //! one unmaps what the first has mapped, or takes it away because it needs the PV entries.
+#![allow(dead_code, reason = "each test program uses a part")]
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -8,6 +9,7 @@ use gencount::Implementation;
 use pmap::sim::{Config, Report, SimMachine};
 use pmap::{Access, EnterFlags, Frame, Options, Protection, System, VirtAddr, VirtRange};
 
+use crate::support::replay::Settings;
 use crate::support::{cpu, deterministic, system_with};
 
 const PAGES: usize = 6;
@@ -34,6 +36,16 @@ pub(crate) enum Rival {
     Unmaps,
     /// It maps pages in an address space of its own, with one chunk of PV entries for both.
     Reclaims,
+}
+
+/// These seeds with each implementation of delayed invalidation, and the settings that say so.
+pub(crate) fn races(
+    seeds: impl IntoIterator<Item = u64> + Clone,
+) -> impl Iterator<Item = (Settings, (u64, Implementation))> {
+    Implementation::ALL.into_iter().flat_map(move |di| {
+        let settings = move |seed: u64| vec![("PMAP_DI", di.to_string()), ("PMAP_SEED", seed.to_string())];
+        seeds.clone().into_iter().map(move |seed| (settings(seed), (seed, di)))
+    })
 }
 
 /// Plays up to `rounds` of the scene, and no further than to the first thing that must not be; returns what the
