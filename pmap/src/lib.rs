@@ -29,6 +29,8 @@ mod addr;
 mod audit;
 #[cfg(all(feature = "bare", target_arch = "x86_64"))]
 pub mod bare;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod cpuset;
 mod delayed;
 pub mod entry;

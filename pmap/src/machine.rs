@@ -73,7 +73,8 @@ pub enum Guarantee {
 ///
 /// # Safety
 ///
-/// The pmap's memory safety, and that of every program whose memory it maps, rests on the implementer:
+/// The pmap's memory safety, and that of every program whose memory it maps, rests on the implementer. What of it can be observed from
+/// outside is tried by the suite in `pmap::conformance` (feature `conformance`).
 ///
 /// * [`direct_map`](Self::direct_map) gives, for every frame of [`memory`](Self::memory) and every
 ///   allocated frame, a pointer valid for reads and writes of 4096 bytes, the same for the life of the

@@ -15,6 +15,8 @@ use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use crossbeam_utils::CachePadded;
 
 use crate::addr::{Frame, VirtAddr, VirtRange};
+#[cfg(feature = "conformance")]
+use crate::cpuset::CpuId;
 use crate::cpuset::{CpuSet, MAX_CPUS};
 use crate::machine::Machine;
 use crate::mailbox::Mailbox;
@@ -281,26 +283,63 @@ impl Shootdowns {
             }
             return;
         }
-        let own = &self.cpus[me.index()].mailbox;
-        let (kind, words) = what.encode();
-        let kind = if early && !kernel { kind | EARLY } else { kind };
-        let mut message = [scope.encode(), kind, 0, 0, 0, 0, 0, 0];
-        message[2..].copy_from_slice(&words);
-        own.write(message, targets);
-        for target in targets.iter() {
-            machine.point();
-            self.cpus[target.index()].mailbox.notify(me);
-        }
-        machine.send_shootdown(targets);
+        self.request(machine, here, scope, what, targets, early);
         // While the others work.
         if local {
             self.perform(machine, here, kernel, what);
         }
+        let own = &self.cpus[me.index()].mailbox;
         while !own.is_done() {
             if self.mutation.is(Mutation::DeafWaiter) || !self.serve_on(machine, false) {
                 machine.relax();
             }
         }
+    }
+}
+
+impl Shootdowns {
+    /// Asks the CPUs in `targets`, without waiting. The current CPU's last request is done.
+    #[inline(always)]
+    pub(crate) fn request<M: Machine>(
+        &self,
+        machine: &M,
+        here: &Pinned,
+        scope: Scope,
+        what: Invalidation,
+        targets: &CpuSet,
+        early: bool,
+    ) {
+        let me = here.cpu();
+        let (kind, words) = what.encode();
+        let kind = if early && scope != Scope::Kernel { kind | EARLY } else { kind };
+        let mut message = [scope.encode(), kind, 0, 0, 0, 0, 0, 0];
+        message[2..].copy_from_slice(&words);
+        self.cpus[me.index()].mailbox.write(message, targets);
+        for target in targets.iter() {
+            machine.point();
+            self.cpus[target.index()].mailbox.notify(me);
+        }
+        machine.send_shootdown(targets);
+    }
+
+    /// Whether the last request of a CPU is done everywhere.
+    #[cfg(feature = "conformance")]
+    pub(crate) fn is_done(&self, initiator: CpuId) -> bool {
+        self.cpus[initiator.index()].mailbox.is_done()
+    }
+
+    /// Waits until the current CPU's request is done, but not for longer than `patience` turns. Returns whether it is.
+    #[cfg(feature = "conformance")]
+    pub(crate) fn wait_within<M: Machine>(&self, machine: &M, here: &Pinned, patience: u64) -> bool {
+        for _ in 0..patience {
+            if self.is_done(here.cpu()) {
+                return true;
+            }
+            if !self.serve_on(machine, false) {
+                machine.relax();
+            }
+        }
+        self.is_done(here.cpu())
     }
 }
 
