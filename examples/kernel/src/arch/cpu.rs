@@ -38,7 +38,12 @@ pub(crate) fn enable() {
     // SAFETY: the descriptors are in the order that the instructions expect.
     unsafe { Star::write_raw(USER_CODE - 16, KERNEL_CODE) };
     LStar::write(VirtAddr::new(trap::syscall_entry_address()));
+    // What user mode must not choose for the kernel: NT, too, with which IRETQ faults.
     SFMask::write(
-        RFlags::INTERRUPT_FLAG | RFlags::DIRECTION_FLAG | RFlags::ALIGNMENT_CHECK | RFlags::TRAP_FLAG,
+        RFlags::INTERRUPT_FLAG
+            | RFlags::DIRECTION_FLAG
+            | RFlags::ALIGNMENT_CHECK
+            | RFlags::TRAP_FLAG
+            | RFlags::NESTED_TASK,
     );
 }

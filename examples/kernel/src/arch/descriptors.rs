@@ -1,6 +1,6 @@
 //! Segments, task state and interrupt gates.
 //!
-//! Every gate has a stack of its own to begin on, because the prebuilt core library keeps values below its
+//! Every gate that is in use has a stack of its own to begin on, because the prebuilt core library keeps values below its
 //! stack pointer (the red zone), where the processor would write otherwise. See `trap.s`.
 
 use alloc::boxed::Box;
@@ -14,7 +14,7 @@ use x86_64::structures::gdt::{Descriptor, GlobalDescriptorTable, SegmentSelector
 use x86_64::structures::idt::{Entry, HandlerFunc};
 use x86_64::structures::tss::TaskStateSegment;
 
-use super::trap;
+use super::{trap, undisturbed};
 
 /// Selector of the kernel's code.
 pub(crate) const KERNEL_CODE: u16 = 0x08;
@@ -66,6 +66,13 @@ pub(crate) unsafe fn init_gates() {
             options.set_code_selector(selector(KERNEL_CODE)).set_stack_index(stack as u16);
         }
     }
+    let mut bare = Entry::missing();
+    // SAFETY: made for a gate. It has no stack of its own, which harms nobody but the one who enters it.
+    unsafe {
+        let options = bare.set_handler_addr(VirtAddr::new(undisturbed::bare_entry_address()));
+        options.set_code_selector(selector(KERNEL_CODE));
+    }
+    gates[undisturbed::BARE_GATE] = bare;
 }
 
 /// Loads segments, task state and gates on this CPU, which keeps them for ever.

@@ -14,6 +14,7 @@ pub(crate) mod probe;
 pub(crate) mod serial;
 pub(crate) mod smp;
 pub(crate) mod trap;
+pub(crate) mod undisturbed;
 
 use core::arch::global_asm;
 

@@ -3,6 +3,7 @@
 use core::arch::global_asm;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use pmap::VirtAddr;
 use x86_64::registers::control::Cr2;
 use x86_64::registers::rflags::RFlags;
 use x86_64::structures::idt::PageFaultErrorCode;
@@ -19,6 +20,7 @@ pub(crate) const NON_MASKABLE: usize = 2;
 pub(crate) const DOUBLE_FAULT: usize = 8;
 /// Machine check.
 pub(crate) const MACHINE_CHECK: usize = 18;
+const GENERAL_PROTECTION: u64 = 13;
 const PAGE_FAULT: u64 = 14;
 
 /// The local APIC's timer.
@@ -143,6 +145,12 @@ extern "C" fn trap_dispatch(frame: &mut TrapFrame) {
             if !probe::recover(frame) {
                 events::page_fault(frame, address);
             }
+        }
+        // The last user instruction was the last one of the user half: going back there is no more possible
+        // than going there was.
+        SYSTEM_CALL if !VirtAddr(frame.rip).is_user() => {
+            frame.vector = GENERAL_PROTECTION;
+            events::exception(frame);
         }
         SYSTEM_CALL => events::system_call(frame),
         vector if vector < 32 => {

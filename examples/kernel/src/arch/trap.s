@@ -95,7 +95,8 @@ trap_return:
 1:  swapgs
 2:  addq $16, %rsp
     iretq
-    # SYSRET is faster; with an address that is not canonical it would fault in the kernel, on the user's stack.
+    # SYSRET is faster. With an address that is not canonical it would fault in the kernel, on the user's stack;
+    # IRETQ faults on ours.
 3:  movq 16(%rsp), %rcx
     movq %rcx, %r11
     shrq $47, %r11

@@ -13,7 +13,6 @@
 //! they fit.
 
 use core::ops::Range;
-use core::ptr;
 
 use once_cell::race::OnceBox;
 use pmap::bare::{CpuFeatures, Features, instructions};
@@ -32,7 +31,7 @@ const SPAN: [u64; 4] = [PAGE_SIZE, layout::LARGE_PAGE, 1 << 30, 1 << 39];
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
 /// Tables that are being made.
-pub(crate) struct Builder {
+struct Builder {
     root: Frame,
     /// Largest page, as a level.
     largest: usize,
@@ -42,7 +41,7 @@ pub(crate) struct Builder {
 
 impl Builder {
     /// Empty tables.
-    pub(crate) fn new(features: &CpuFeatures) -> Self {
+    fn new(features: &CpuFeatures) -> Self {
         let mut possible = Flags::all();
         possible.set(Flags::NO_EXECUTE, features.has(Features::NX));
         possible.set(Flags::GLOBAL, features.has(Features::PGE));
@@ -50,17 +49,12 @@ impl Builder {
         Self { root: table(), largest, possible }
     }
 
-    /// The root of the tables.
-    pub(crate) fn root(&self) -> Frame {
-        self.root
-    }
-
     /// Maps the physical addresses `physical`, which are those of whole pages, from `va` on.
     ///
     /// # Panics
     ///
     /// If something is mapped there, or there is no memory.
-    pub(crate) fn map(&mut self, mut va: u64, physical: Range<u64>, flags: Flags) {
+    fn map(&mut self, mut va: u64, physical: Range<u64>, flags: Flags) {
         let mut at = physical.start;
         while at < physical.end {
             let fits = |level: &usize| {
@@ -75,14 +69,13 @@ impl Builder {
     }
 
     fn map_page(&mut self, va: u64, physical: u64, level: usize, flags: Flags) {
-        let user = flags & Flags::USER_ACCESSIBLE;
         let mut entry = self.entry(self.root, va, 4);
         for below in (level..4).rev() {
             // SAFETY: an entry of tables that are ours and not in use yet.
             let bits = unsafe { entry.read() };
             let next = if bits & Flags::PRESENT.bits() == 0 {
                 let next = table();
-                let upper = Flags::PRESENT | Flags::WRITABLE | user;
+                let upper = Flags::PRESENT | Flags::WRITABLE;
                 // SAFETY: as above.
                 unsafe { entry.write(next.addr().0 | upper.bits()) };
                 next
@@ -105,15 +98,6 @@ impl Builder {
     fn entry(&self, table: Frame, va: u64, level: usize) -> *mut u64 {
         let index = va / SPAN[level - 1] % 512;
         layout::direct_map(table.addr().0).cast::<u64>().wrapping_add(index as usize)
-    }
-
-    #[allow(dead_code, reason = "for user mode")]
-    /// Lets these tables have the kernel's half of `root`.
-    pub(crate) fn share_kernel_half(&mut self, root: Frame) {
-        let from = layout::direct_map(root.addr().0).cast::<u64>();
-        let to = layout::direct_map(self.root.addr().0).cast::<u64>();
-        // SAFETY: two tables of 512 entries; the second one is ours and not in use.
-        unsafe { ptr::copy_nonoverlapping(from.add(256), to.add(256), 256) };
     }
 }
 
@@ -155,7 +139,7 @@ pub(super) unsafe fn init(ram: impl Iterator<Item = Range<u64>>, device: Option<
         let uncached = data | Flags::NO_CACHE | Flags::WRITE_THROUGH;
         tables.map(layout::DEVICES, page..page + PAGE_SIZE, uncached);
     }
-    ROOT.set(alloc::boxed::Box::new(tables.root())).unwrap_or_else(|_| panic!("the tables are made twice"));
+    ROOT.set(alloc::boxed::Box::new(tables.root)).unwrap_or_else(|_| panic!("the tables are made twice"));
     // SAFETY: image and direct map are in the tables, and with them all that is used.
     unsafe { load() };
 }

@@ -3,6 +3,7 @@
 mod boot;
 mod memory;
 mod processors;
+mod user_pages;
 
 use super::arguments::Arguments;
 use super::report::Report;
@@ -17,8 +18,10 @@ pub(crate) fn run(_arguments: &Arguments, info: &'static BootInfo) -> Report {
     memory::heap(&mut report);
     memory::frames(&mut report);
     memory::rights(&mut report);
+    user_pages::run(&mut report);
     processors::arrived(&mut report);
     processors::interrupts(&mut report);
+    processors::undisturbed(&mut report);
     processors::timer(&mut report);
     processors::contexts(&mut report);
     sched::selftest::run(&mut report);

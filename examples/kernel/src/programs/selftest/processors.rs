@@ -1,6 +1,7 @@
 //! CPUs, the interrupts between them, their timers, and switching.
 
 use alloc::format;
+use alloc::vec::Vec;
 use core::cell::UnsafeCell;
 use core::hint::spin_loop;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -9,8 +10,9 @@ use pmap::CpuId;
 
 use crate::arch::apic::{self, timer};
 use crate::arch::percpu::{self, PerCpu};
-use crate::arch::{context, interrupts, smp};
+use crate::arch::{context, interrupts, smp, undisturbed};
 use crate::programs::report::Report;
+use crate::sched;
 
 /// Ticks within which an emulated CPU surely does something.
 const SOON: u64 = 200;
@@ -72,14 +74,50 @@ fn round_trips(report: &mut Report, name: &str, cpu: &PerCpu, send: fn(CpuId), c
     report.check(name, answered == ROUNDS, || format!("{answered} of {ROUNDS}"));
 }
 
-/// Every CPU's timer ticks, at the rate that was measured at boot, against another clock.
+/// Interrupts leave red zone and registers as they were; a gate that does not is noticed.
+pub(super) fn undisturbed(report: &mut Report) {
+    let (taken, changed) = sched::without_preemption(|| {
+        let here = percpu::cpu(percpu::current_cpu());
+        let before = count(&here.reschedules);
+        let changed: u32 = (0..ROUNDS)
+            .map(|_| {
+                interrupts::without(|| {
+                    apic::send_reschedule(here.id());
+                    undisturbed::take_interrupts()
+                })
+            })
+            .sum();
+        (count(&here.reschedules) - before, changed)
+    });
+    report.check("interrupts came where they show", taken >= ROUNDS, || format!("{taken} of {ROUNDS}"));
+    report.check("they leave red zone and registers", changed == 0, || format!("{changed} words changed"));
+    let noticed = undisturbed::enter_bare_gate();
+    report.check("a gate that does not is noticed", noticed > 1, || format!("{noticed} words changed"));
+}
+
+/// Every CPU's timer ticks, at the rate that was measured at boot. An emulator that has to wait for a real CPU loses
+/// ticks, so the best of several tries counts; too fast is wrong at once.
 pub(super) fn timer(report: &mut Report) {
     const TICKS: u64 = 20;
-    let begin: alloc::vec::Vec<u64> = percpu::cpus().map(|cpu| count(&cpu.timer_ticks)).collect();
-    for (cpu, begin) in percpu::cpus().zip(begin) {
-        let ticks = until(|| count(&cpu.timer_ticks) >= begin + TICKS);
-        report.check(&format!("CPU {}'s timer ticks", cpu.id().index()), ticks, || {
-            format!("{} of {TICKS} ticks", count(&cpu.timer_ticks) - begin)
+    const TRIES: usize = 20;
+    let mut best = alloc::vec![0; percpu::cpu_count()];
+    for _ in 0..TRIES {
+        let begin: Vec<u64> = percpu::cpus().map(|cpu| count(&cpu.timer_ticks)).collect();
+        let end = timer::time_stamp() + TICKS * timer::time_stamps_per_tick();
+        while timer::time_stamp() < end {
+            spin_loop();
+        }
+        for ((cpu, begin), best) in percpu::cpus().zip(begin).zip(&mut best) {
+            *best = (count(&cpu.timer_ticks) - begin).max(*best);
+        }
+        if best.iter().all(|ticks| ticks + 1 >= TICKS) {
+            break;
+        }
+    }
+    for (index, ticks) in best.into_iter().enumerate() {
+        let is_right = (TICKS * 3 / 4..=TICKS * 3 / 2).contains(&ticks);
+        report.check(&format!("CPU {index}'s timer is on time"), is_right, || {
+            format!("{ticks} ticks for {TICKS}")
         });
     }
     report.figure("time_stamps_per_tick", timer::time_stamps_per_tick());
