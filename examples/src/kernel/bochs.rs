@@ -1,7 +1,8 @@
 //! How Bochs is started.
 
 use std::fs;
-use std::process::Command;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use super::tools::{BOCHS_BIOS, BOCHS_VGA_BIOS, Tools};
 use super::{Boot, iso, setup};
@@ -15,9 +16,12 @@ const DEFAULT_CPU: &str = "corei7_skylake_x";
 /// The `term` display opens a pseudo-terminal by itself. Debian's Bochs has its debugger compiled in, which would wait for a
 /// command before the first instruction: a file gives it "continue". Whenever it asks again, the end of its input ends Bochs.
 pub(super) fn command(boot: &Boot<'_>, tools: &Tools) -> Result<Command, Error> {
+    let model = boot.options.cpu.as_deref().unwrap_or(DEFAULT_CPU);
+    check_model(model, tools)?;
     let image = iso::make(boot, tools)?;
     let configuration = boot.scratch.join("bochsrc");
-    fs::write(&configuration, self::configuration(boot, &image)).map_err(setup("the configuration"))?;
+    fs::write(&configuration, self::configuration(boot, model, &image))
+        .map_err(setup("the configuration"))?;
     let go = boot.scratch.join("go");
     fs::write(&go, "continue\n").map_err(setup("the debugger's commands"))?;
     let mut command = Command::new(&tools.emulator);
@@ -27,9 +31,27 @@ pub(super) fn command(boot: &Boot<'_>, tools: &Tools) -> Result<Command, Error> 
     Ok(command)
 }
 
-fn configuration(boot: &Boot<'_>, image: &std::path::Path) -> String {
+/// Bochs would only say that its configuration file is malformed.
+fn check_model(model: &str, tools: &Tools) -> Result<(), Error> {
+    let output = Command::new(&tools.emulator).args(["--help", "cpu"]).stdin(Stdio::null()).output();
+    let output = output.map_err(setup("a list of CPU models"))?;
+    // Its log, which is where the list goes, is standard error as long as there is no configuration.
+    let text = String::from_utf8_lossy(&output.stderr);
+    let models: Vec<_> = text.lines().map(str::trim).filter(|line| is_model(line)).collect();
+    if models.contains(&model) {
+        Ok(())
+    } else {
+        Err(Error::Option(format!("Bochs has no CPU model {model}; it has {}", models.join(", "))))
+    }
+}
+
+/// Whether a line of the list is a model: a single word in small letters.
+fn is_model(line: &str) -> bool {
+    !line.is_empty() && line.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+}
+
+fn configuration(boot: &Boot<'_>, model: &str, image: &Path) -> String {
     let options = boot.options;
-    let model = options.cpu.as_deref().unwrap_or(DEFAULT_CPU);
     let (smp, memory) = (options.smp, options.memory);
     let (serial, image) = (boot.serial.display(), image.display());
     let log = boot.scratch.join("bochs.log");

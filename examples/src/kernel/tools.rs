@@ -75,7 +75,7 @@ pub(super) fn find(emulator: Emulator) -> Result<Tools, Error> {
             }
             let packages: Vec<_> = packages.into_iter().collect();
             Err(Error::Setup(format!(
-                "{} needs {}, which is not here: apt-get install {}",
+                "{} needs {}, which cannot be found: apt-get install {}",
                 emulator.name(),
                 missing.join(", "),
                 packages.join(" ")
