@@ -13,18 +13,18 @@ const PACKAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/kernel");
 pub(super) struct Built {
     /// The kernel's ELF file.
     pub(super) kernel: PathBuf,
-    /// The first user program's, if there is one.
-    pub(super) init: Option<PathBuf>,
+    /// The first user program's.
+    pub(super) init: PathBuf,
 }
 
 impl Built {
     /// What lies in `folder` from an earlier build.
     pub(super) fn in_folder(folder: &Path) -> Result<Self, Error> {
-        let file = |name: &str| Some(folder.join(name)).filter(|file| file.is_file());
-        match file("kernel") {
-            Some(kernel) => Ok(Self { kernel, init: file("init") }),
-            None => Err(Error::Setup(format!("there is no file \"kernel\" in {}", folder.display()))),
-        }
+        let file = |name: &str| {
+            let missing = || Error::Setup(format!("there is no file \"{name}\" in {}", folder.display()));
+            Some(folder.join(name)).filter(|file| file.is_file()).ok_or_else(missing)
+        };
+        Ok(Self { kernel: file("kernel")?, init: file("init")? })
     }
 }
 

@@ -63,7 +63,7 @@ pub fn kernel(options: &Options) -> Result<Outcome, Error> {
     let boot = Boot {
         options,
         kernel: built.kernel,
-        module: BootModule { init: built.init.as_deref(), trace: replay.as_ref().map(|r| &r.stream[..]) }
+        module: BootModule { init: &built.init, trace: replay.as_ref().map(|r| &r.stream[..]) }
             .write(&scratch)?,
         command_line: options.command_line(),
         serial: scratch.join("serial"),

@@ -10,7 +10,7 @@ use crate::error::Error;
 /// What goes into it.
 pub(super) struct BootModule<'a> {
     /// The first user program.
-    pub(super) init: Option<&'a Path>,
+    pub(super) init: &'a Path,
     /// What is replayed.
     pub(super) trace: Option<&'a [u8]>,
 }
@@ -25,9 +25,7 @@ impl BootModule<'_> {
 
     fn archive(&self, path: &Path) -> io::Result<()> {
         let mut archive = tar::Builder::new(BufWriter::new(File::create(path)?));
-        if let Some(init) = self.init {
-            append(&mut archive, "init", &fs::read(init)?)?;
-        }
+        append(&mut archive, "init", &fs::read(self.init)?)?;
         if let Some(trace) = self.trace {
             append(&mut archive, "trace", trace)?;
         }

@@ -21,7 +21,7 @@ pub struct Options {
     #[arg(long, value_enum, default_value = "qemu")]
     pub emulator: Emulator,
     /// What the kernel does; it lists what it knows when it does not know this.
-    #[arg(long, default_value = "selftest", value_parser = word)]
+    #[arg(long, default_value = "selftest", value_parser = program)]
     pub program: String,
     /// How long it does so, where it is up to us.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=86_400))]
@@ -47,7 +47,7 @@ pub struct Options {
     /// Whether invalidations are gathered before CPUs are interrupted.
     #[arg(long, value_parser = ["on", "off"])]
     pub batching: Option<String>,
-    /// Whether CPUs that do not run an address space are spared its interrupts.
+    /// Whether a CPU keeps an address space loaded while it runs threads of the kernel.
     #[arg(long, value_parser = ["on", "off"])]
     pub lazy: Option<String>,
     /// Trace for --program replay [default: the one that comes with pmaplab].
@@ -158,10 +158,14 @@ impl Options {
     }
 }
 
-/// A word of the kernel's command line.
-fn word(text: &str) -> Result<String, String> {
+/// A word of the kernel's command line, where names are written with underscores.
+fn program(text: &str) -> Result<String, String> {
     let good = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
-    if good { Ok(text.to_owned()) } else { Err("only letters, digits, - and _ make a name".to_owned()) }
+    if good {
+        Ok(text.replace('-', "_"))
+    } else {
+        Err("only letters, digits, - and _ make a name".to_owned())
+    }
 }
 
 /// A CPU model goes into an emulator's option or configuration file.
@@ -200,8 +204,8 @@ mod tests {
         let line = |text| parse(text).unwrap().command_line();
         assert_eq!(line(""), "program=selftest seconds=10 seed=1");
         assert_eq!(
-            line("--program torture --seconds 3 --seed 9 --di locked --tlb pcid --lending off --lazy on"),
-            "program=torture seconds=3 seed=9 di=locked tlb=pcid lending=off lazy=on"
+            line("--program di-bench --seconds 3 --seed 9 --di locked --tlb pcid --lending off --lazy on"),
+            "program=di_bench seconds=3 seed=9 di=locked tlb=pcid lending=off lazy=on"
         );
         assert!(line("--mutation forget-shootdown").ends_with(" mutation=forget-shootdown"));
     }

@@ -87,6 +87,9 @@ pub(super) fn judge(options: &Options, ran: &Ran) -> Result<Outcome, Error> {
     if said_ok == Some(true) && report.get("program").and_then(Value::as_str) != Some(&options.program) {
         wrong.push("the guest's report is about another program".to_owned());
     }
+    if said_ok == Some(true) && report.get("cpus").and_then(Value::as_u64) != Some(options.smp.into()) {
+        wrong.push(format!("the guest did not run on all {} CPUs", options.smp));
+    }
     let limit = options.time_limit().as_secs();
     match (ran.end, options.emulator) {
         (End::TimedOut, emulator) => {
@@ -241,6 +244,8 @@ mod tests {
         assert!(wrong(&qemu(code::HELD, Some("{}"))).contains("does not say"));
         let other = GOOD.replace("selftest", "torture");
         assert!(wrong(&qemu(code::HELD, Some(&other))).contains("another program"));
+        let fewer = GOOD.replace("\"cpus\":4", "\"cpus\":3");
+        assert!(wrong(&qemu(code::HELD, Some(&fewer))).contains("all 4 CPUs"));
         let timed_out = judged("qemu", End::TimedOut, None, "").unwrap();
         assert!(wrong(&timed_out).starts_with("FAILED: it did not end within 140 s"));
         assert!(wrong(&judged("qemu", End::Exited(None), Some(GOOD), "").unwrap()).contains("killed"));

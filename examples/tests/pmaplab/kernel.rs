@@ -105,11 +105,11 @@ fn signal(name: &str, child: &Child) {
 #[test]
 fn what_the_guest_says_is_shown_and_its_report_judged() {
     let fake = Fake::new("good", &format!("CPU 1 is up\n{GOOD}\n"));
-    let out = fake.run(33, &["--smp", "2", "--cpu", "no-cx16", "--seconds", "3", "--memory", "256"]);
+    let out = fake.run(33, &["--smp", "4", "--cpu", "no-cx16", "--seconds", "3", "--memory", "256"]);
     assert_eq!(out.code, Some(0), "{}", out.stderr);
     assert!(out.stdout.starts_with("CPU 1 is up\nOK: every check held (3, "), "{}", out.stdout);
     let arguments = fake.arguments();
-    for part in ["-smp 2", "-cpu qemu64,-cx16", "-m 256M", "tcg,thread=multi", "program=selftest seconds=3"] {
+    for part in ["-smp 4", "-cpu qemu64,-cx16", "-m 256M", "tcg,thread=multi", "program=selftest seconds=3"] {
         assert!(arguments.contains(part), "{part}: {arguments}");
     }
     assert_eq!(fake.leftovers(), 0);
