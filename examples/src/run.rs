@@ -106,7 +106,7 @@ impl Run {
         let system = machine_system(machine, &choices)?;
         set_mutation(&system, choices.mutation)?;
         report.note_start(&system);
-        let checker = Checker::new(choices.verify, self.objects.clone());
+        let checker = Checker::new(choices.verify, self.objects.clone(), choices.cpu_model);
         let vm = Vm::new(&system, self.objects, &checker, self.settings);
         let error = FirstError::default();
         let started = std::time::Instant::now();

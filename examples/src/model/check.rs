@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use pmap::sim::CpuModel;
 use pmap::{Access, Frame, PAGE_SHIFT, PageRecord, Protection, VirtAddr, VirtRange};
 
 use super::cell::{Base, Cell};
@@ -38,6 +39,8 @@ type SharedSpace = Arc<Mutex<ModelSpace>>;
 pub struct Checker {
     verify: Verify,
     objects: BTreeMap<u32, ObjectInfo>,
+    /// What every mapping permits besides what it is for.
+    implied: Protection,
     spaces: Mutex<Map<u32, SharedSpace>>,
     files: Mutex<Map<(u32, u64), Arc<Cell>>>,
     frames: Frames,
@@ -65,12 +68,15 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Checker {
-    /// A model without any space.
+    /// A model without any space, of what happens on processors of a kind.
     #[must_use]
-    pub fn new(verify: Verify, objects: BTreeMap<u32, ObjectInfo>) -> Self {
+    pub fn new(verify: Verify, objects: BTreeMap<u32, ObjectInfo>, cpu_model: CpuModel) -> Self {
+        // Without the no-execute bit, what can be read can be executed.
+        let implied = if cpu_model.has_no_execute() { Protection::empty() } else { Protection::EXECUTE };
         Self {
             verify,
             objects,
+            implied,
             spaces: Mutex::default(),
             files: Mutex::default(),
             frames: Frames::default(),
@@ -190,7 +196,7 @@ impl Checker {
         let Some(&run) = space.runs.at(number) else { return differs("accessed although unmapped".into()) };
         let permitted = match seen.access {
             Access::Read => !run.rights.is_empty(),
-            other => run.rights.contains(other.needs()),
+            other => !run.rights.is_empty() && (run.rights | self.implied).contains(other.needs()),
         };
         if !permitted {
             differs(format!("{:?} although only {:?} is permitted", seen.access, run.rights));
@@ -236,11 +242,8 @@ impl Checker {
         if stayed && (answers.extract != Some(seen.frame) || !answers.held) {
             differs(format!("extract says {:?}, but it is in {:?}", answers.extract, seen.frame));
         }
-        let most = if run.shared || (private && !others_hold_it) {
-            run.rights | Protection::READ
-        } else {
-            (run.rights | Protection::READ) - Protection::WRITE
-        };
+        let all = run.rights | Protection::READ | self.implied;
+        let most = if run.shared || (private && !others_hold_it) { all } else { all - Protection::WRITE };
         if stayed && seen.settled && !answers.rights.is_some_and(|rights| most.contains(rights)) {
             differs(format!("mapped {:?} where at most {most:?} is permitted", answers.rights));
         }
