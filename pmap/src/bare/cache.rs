@@ -62,31 +62,36 @@ impl fmt::Display for CacheMethod {
 }
 
 /// A loop over the lines of some memory.
-type Loop = unsafe fn(first: usize, end: usize, line: usize);
+pub(super) struct Loop {
+    /// # Safety
+    ///
+    /// The processor has the instruction; the lines from the first up to the end are mapped and readable; in ring 0 for WBINVD.
+    run: unsafe fn(first: usize, end: usize, line: usize),
+    /// Full fences before and after are part of it.
+    #[cfg_attr(not(test), expect(dead_code, reason = "said for the test of H-33"))]
+    pub(super) fenced: bool,
+}
 
 /// The loops that fit a processor.
 #[derive(Clone, Copy)]
 pub(super) struct Lines {
     line: usize,
-    flush: Loop,
-    write_back: Loop,
+    pub(super) flush: &'static Loop,
+    pub(super) write_back: &'static Loop,
 }
 
 impl Lines {
     pub(super) fn of(method: CacheMethod, features: &CpuFeatures) -> Self {
-        let flush: Loop = match method {
-            CacheMethod::Clflushopt => clflushopt,
-            CacheMethod::Clflush if features.vendor == Vendor::Intel => clflush,
-            CacheMethod::Clflush => clflush_fenced,
-            CacheMethod::Wbinvd => wbinvd,
+        let flush = match method {
+            CacheMethod::Clflushopt => &CLFLUSHOPT,
+            CacheMethod::Clflush if features.vendor == Vendor::Intel => &CLFLUSH,
+            CacheMethod::Clflush => &CLFLUSH_FENCED,
+            CacheMethod::Wbinvd => &WBINVD,
         };
         let clwb_too = method == CacheMethod::Clflushopt && features.has(Features::CLWB);
         // Without CLFLUSH no line is looked at; any size does.
-        Self {
-            line: usize::from(features.cache_line.max(1)),
-            flush,
-            write_back: if clwb_too { clwb } else { flush },
-        }
+        let line = usize::from(features.cache_line.max(1));
+        Self { line, flush, write_back: if clwb_too { &CLWB } else { flush } }
     }
 
     /// # Safety
@@ -107,14 +112,14 @@ impl Lines {
         unsafe { self.each(self.write_back, start, bytes) };
     }
 
-    unsafe fn each(&self, body: Loop, start: NonNull<u8>, bytes: usize) {
+    unsafe fn each(&self, body: &Loop, start: NonNull<u8>, bytes: usize) {
         if bytes == 0 {
             return;
         }
         let start = start.as_ptr().expose_provenance();
         let first = start & !(self.line - 1);
         // SAFETY: the caller's promise; a line with a byte of the memory in it is in the same page.
-        unsafe { body(first, start.saturating_add(bytes), self.line) };
+        unsafe { (body.run)(first, start.saturating_add(bytes), self.line) };
     }
 }
 
@@ -125,40 +130,42 @@ fn fence() {
 
 macro_rules! loops {
     ($($name:ident: $instruction:literal, fenced: $fenced:literal;)*) => {$(
-        /// # Safety
-        ///
-        /// The processor has the instruction, and the lines are mapped and readable.
-        unsafe fn $name(first: usize, end: usize, line: usize) {
-            if $fenced {
-                fence();
-            }
-            let mut at = first;
-            while at < end {
-                // SAFETY: the caller's promise; the contents of memory do not change.
-                unsafe { asm!(concat!($instruction, " [{}]"), in(reg) at, options(nostack, preserves_flags)) };
-                match at.checked_add(line) {
-                    Some(next) => at = next,
-                    None => break,
+        static $name: Loop = {
+            unsafe fn run(first: usize, end: usize, line: usize) {
+                if $fenced {
+                    fence();
+                }
+                let mut at = first;
+                while at < end {
+                    // SAFETY: the caller's promise, see `Loop`; the contents of memory do not change.
+                    unsafe { asm!(concat!($instruction, " [{}]"), in(reg) at, options(nostack, preserves_flags)) };
+                    match at.checked_add(line) {
+                        Some(next) => at = next,
+                        None => break,
+                    }
+                }
+                if $fenced {
+                    fence();
                 }
             }
-            if $fenced {
-                fence();
-            }
-        }
+            Loop { run, fenced: $fenced }
+        };
     )*};
 }
 
+// Intel orders CLFLUSH with itself and with stores; CLFLUSHOPT and CLWB are ordered by fences only, everywhere (H-33).
 loops! {
-    clflush: "clflush", fenced: false;
-    clflush_fenced: "clflush", fenced: true;
-    clflushopt: "clflushopt", fenced: true;
-    clwb: "clwb", fenced: true;
+    CLFLUSH: "clflush", fenced: false;
+    CLFLUSH_FENCED: "clflush", fenced: true;
+    CLFLUSHOPT: "clflushopt", fenced: true;
+    CLWB: "clwb", fenced: true;
 }
 
-/// # Safety
-///
-/// In ring 0.
-unsafe fn wbinvd(_first: usize, _end: usize, _line: usize) {
-    // SAFETY: the caller's promise; the contents of memory as CPUs see it do not change.
-    unsafe { asm!("wbinvd", options(nostack, preserves_flags)) };
-}
+/// Serializing, so it needs no fence.
+static WBINVD: Loop = {
+    unsafe fn run(_first: usize, _end: usize, _line: usize) {
+        // SAFETY: the caller's promise, see `Loop`; the contents of memory as CPUs see it do not change.
+        unsafe { asm!("wbinvd", options(nostack, preserves_flags)) };
+    }
+    Loop { run, fenced: true }
+};

@@ -217,6 +217,19 @@ fn flushing_lines_leaves_memory_as_it_is() {
     assert!(bytes.iter().enumerate().all(|(i, byte)| *byte == i as u8));
 }
 
+/// H-33.
+#[test]
+fn every_loop_of_weakly_ordered_instructions_is_fenced() {
+    for record in [recorded::EPYC, recorded::QEMU_MAX, recorded::BOCHS_SKYLAKE_X, recorded::BOCHS_ATHLON_64] {
+        let features = features(&record);
+        for method in CacheMethod::ALL.into_iter().filter(|method| method.is_possible(&features)) {
+            let lines = Lines::of(method, &features);
+            let ordered = method == CacheMethod::Clflush && features.vendor == Vendor::Intel;
+            assert_eq!((lines.flush.fenced, lines.write_back.fenced), (!ordered, !ordered), "{method}");
+        }
+    }
+}
+
 #[test]
 fn names_say_what_is_meant() {
     let names: Vec<&str> = Features::all().iter_names().map(|(name, _)| name).collect();
