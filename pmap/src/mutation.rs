@@ -106,6 +106,10 @@ mutations! {
     GenerationZero = "generation-zero",
     /// An activation looks at its PCID before it joins the active set (H-17).
     TagBeforeActive = "tag-before-active",
+    /// A CPU joins the active set of its new address space when it has loaded the root, not before (H-17).
+    LateJoin = "late-join",
+    /// A CPU leaves the active set of its old address space before it loads another root (H-17).
+    EarlyLeave = "early-leave",
     /// Neither activation nor invalidation has its fence (H-17). The software machine gives atomics a total order and so cannot
     /// see it; the loom test does.
     NoActivationFence = "no-activation-fence",

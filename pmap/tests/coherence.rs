@@ -80,8 +80,12 @@ fn every_method_runs_on_a_processor_that_can_more() {
 
 /// With every seed the machine must see that `mutation` is in force.
 fn is_found(mutation: Mutation, cpu_model: CpuModel, pcids: u16, prepare: impl Fn(&System<SimMachine>)) {
+    is_found_on(&[cpu_model], mutation, pcids, prepare);
+}
+
+fn is_found_on(models: &[CpuModel], mutation: Mutation, pcids: u16, prepare: impl Fn(&System<SimMachine>)) {
     let early = mutation == Mutation::EarlyWithTables;
-    each(scenes(&[cpu_model], &[pcids], 20_000, early), |scene| {
+    each(scenes(models, &[pcids], 20_000, early), |scene| {
         let (report, _) = play(scene, |system| {
             prepare(system);
             system.set_mutation(Some(mutation));
@@ -104,6 +108,18 @@ fn a_pcid_that_is_reused_without_a_flush_is_found() {
 #[test]
 fn a_tag_read_before_the_active_set_is_joined_is_found() {
     is_found(Mutation::TagBeforeActive, CpuModel::Haswell, 16, |_| {});
+}
+
+/// H-17: between the load of a root and the note of it the processor walks the new tables, and until the load the old ones.
+#[test]
+fn a_cpu_that_joins_after_the_load_is_found() {
+    is_found(Mutation::LateJoin, CpuModel::Haswell, 16, |_| {});
+}
+
+/// H-17.
+#[test]
+fn a_cpu_that_leaves_before_the_load_is_found() {
+    is_found_on(&[CpuModel::Haswell, CpuModel::Core2], Mutation::EarlyLeave, 16, |_| {});
 }
 
 /// H-18.

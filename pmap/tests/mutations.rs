@@ -99,6 +99,8 @@ const NOTICED: &[(Mutation, Noticed)] = &[
         Mutation::TagBeforeActive,
         By { source: COHERENCE, test: "a_tag_read_before_the_active_set_is_joined_is_found" },
     ),
+    (Mutation::LateJoin, By { source: COHERENCE, test: "a_cpu_that_joins_after_the_load_is_found" }),
+    (Mutation::EarlyLeave, By { source: COHERENCE, test: "a_cpu_that_leaves_before_the_load_is_found" }),
     (Mutation::NoActivationFence, By { source: LOOM, test: "without_the_fences_they_do" }),
     (
         Mutation::InterruptsInSwitch,

@@ -86,9 +86,11 @@ impl<M: Machine> System<M> {
         if core::ptr::eq(old, new) {
             return;
         }
+        // SAFETY: cores are type-stable (INV-P-1); this one is live, since we are in its active set.
+        let old = unsafe { old.as_ref() };
         let mut cr3 = self.join(new, here);
         self.count(|c| &c.switches, (!new.is_kernel()).into());
-        let starts = old.is_null();
+        let starts = old.is_none();
         let flushes = starts && !self.mutation().is(Mutation::NoFlushOnStart);
         if starts {
             // The CPU comes into service.
@@ -96,6 +98,9 @@ impl<M: Machine> System<M> {
             self.kernel().active().insert(me, Ordering::SeqCst);
         }
         cr3.no_flush &= !flushes;
+        if self.mutation().is(Mutation::EarlyLeave) {
+            self.leave(old, here);
+        }
         machine.point();
         // SAFETY: the root is that of a live address space, whose kernel half is the kernel's.
         unsafe { machine.load_cr3(cr3) };
@@ -107,12 +112,17 @@ impl<M: Machine> System<M> {
         machine.point();
         machine.shootdowns().set_current(here, cr3);
         cpu.current.store(from_ref(new).cast_mut(), Ordering::Relaxed); // ORD: only this CPU looks
-        // SAFETY: cores are type-stable (INV-P-1); this one is live, since we are in its active set.
-        if let Some(old) = unsafe { old.as_ref() }
-            && !old.is_kernel()
-        {
+        if self.mutation().is(Mutation::LateJoin) {
+            new.active().insert(me, Ordering::SeqCst); // ORD: too late, on purpose
+        }
+        self.leave(old, here);
+    }
+
+    /// Takes the current CPU out of the active set of the address space that it ran.
+    fn leave(&self, old: Option<&Core<M>>, here: &Pinned) {
+        if let Some(old) = old.filter(|old| !old.is_kernel()) {
             // ORD: SeqCst; after the load, from which on nothing is cached of the old one. Pairs with `destroy`.
-            old.active().remove(me, Ordering::SeqCst);
+            old.active().remove(here.cpu(), Ordering::SeqCst);
         }
     }
 
@@ -121,8 +131,10 @@ impl<M: Machine> System<M> {
         let me = here.cpu();
         let join = || {
             self.machine().point();
-            // ORD: SeqCst; before the load of the root. Pairs with the initiator's fence and load (H-17).
-            new.active().insert(me, Ordering::SeqCst);
+            if new.is_kernel() || !self.mutation().is(Mutation::LateJoin) {
+                // ORD: SeqCst; before the load of the root. Pairs with the initiator's fence and load (H-17).
+                new.active().insert(me, Ordering::SeqCst);
+            }
         };
         let has_pcids = self.tlb_choice().method.has_pcids();
         let (Some(cpu), Some(tag)) = (self.per_cpu().get(me.index()), new.tags().get(me.index())) else {
