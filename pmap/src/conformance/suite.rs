@@ -1,7 +1,7 @@
 //! The suite: its parts in order, on every CPU.
 
 use core::fmt;
-use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use super::locks::Locks;
 use super::meeting::{Meeting, Over};
@@ -9,7 +9,7 @@ use super::rule::{Broken, Rule, RuleSet};
 use super::threads::Threads;
 use super::{across, memory, translation};
 use crate::addr::{Frame, VirtAddr, VirtRange};
-use crate::cpuset::{AtomicCpuSet, CpuId, MAX_CPUS};
+use crate::cpuset::{CpuId, MAX_CPUS};
 use crate::entry::{ACCESSED, DIRTY, Entry, MANAGED, Slot, USER};
 use crate::error::{EnterError, Shortage};
 use crate::machine::Machine;
@@ -78,7 +78,8 @@ pub struct Suite<'s, M: Machine> {
     pub(super) patience: u64,
     pub(super) meeting: Meeting,
     seats: AtomicUsize,
-    present: AtomicCpuSet,
+    /// CPUs that are there.
+    present: [AtomicBool; MAX_CPUS],
     /// Index of the CPU of each seat.
     cpus: [AtomicUsize; MAX_CPUS],
     checks: AtomicU32,
@@ -133,7 +134,7 @@ impl<'s, M: Machine> Suite<'s, M> {
             patience: PATIENCE,
             meeting: Meeting::new(),
             seats: AtomicUsize::new(0),
-            present: AtomicCpuSet::new(),
+            present: [const { AtomicBool::new(false) }; MAX_CPUS],
             cpus: [const { AtomicUsize::new(0) }; MAX_CPUS],
             checks: AtomicU32::new(0),
             checked: AtomicU64::new(0),
@@ -221,26 +222,11 @@ impl<'s, M: Machine> Suite<'s, M> {
             }
             self.meeting.meet(machine, round, count)?;
         }
-        for other in 1..count {
-            for case in across::CASES {
-                if seat == 0 || seat == other {
-                    let cpu_of = |seat: usize| CpuId::new(self.cpus[seat].load(Ordering::Relaxed)); // ORD: after a meeting
-                    let pair = across::Pair { suite: self, read, cpus: [cpu_of(0), cpu_of(other)] };
-                    pair.play(case, seat == 0).map_err(|fault| match fault {
-                        across::Fault::Rule(rule) => self.meeting.found(rule, Some(cpu)),
-                        across::Fault::Over => Over,
-                    })?;
-                }
-                self.meeting.meet(machine, round, count)?;
-            }
-        }
+        self.across(seat, cpu, round, read)?;
         if seat == 0 {
             self.restore();
-            if let Some(va) =
-                Some(machine.kernel_window().start()).filter(|_| !machine.kernel_window().is_empty())
-            {
-                let _ = self.system.kremove(va);
-            }
+            // Refused if there is no window.
+            let _ = self.system.kremove(machine.kernel_window().start());
         }
         self.meeting.meet(machine, round, count)?;
         // ORD: Relaxed; what the others wrote was seen when they met.
@@ -249,17 +235,43 @@ impl<'s, M: Machine> Suite<'s, M> {
         Ok(Outcome { cpu, checks: self.checks.load(Ordering::Relaxed), unobserved }) // ORD: as above
     }
 
+    /// Every CPU asks its neighbour: each is initiator once, and target once.
+    fn across(
+        &self,
+        seat: usize,
+        cpu: CpuId,
+        round: &mut usize,
+        read: &dyn Fn(VirtAddr) -> u64,
+    ) -> Result<(), Over> {
+        let machine = self.system.machine();
+        let count = machine.cpu_count();
+        let cpu_of = |seat: usize| CpuId::new(self.cpus[seat].load(Ordering::Relaxed)); // ORD: after a meeting
+        for initiator in (0..count).filter(|_| count > 1) {
+            let target = (initiator + 1) % count;
+            let pair = across::Pair { suite: self, read, cpus: [cpu_of(initiator), cpu_of(target)] };
+            for case in across::CASES {
+                if seat == initiator || seat == target {
+                    pair.play(case, seat == initiator).map_err(|fault| match fault {
+                        across::Fault::Rule(rule) => self.meeting.found(rule, Some(cpu)),
+                        across::Fault::Over => Over,
+                    })?;
+                }
+                self.meeting.meet(machine, round, count)?;
+            }
+        }
+        Ok(())
+    }
+
     /// CPUs know who they are, and stay it.
     fn identify(&self, cpu: CpuId) -> Result<(), Rule> {
         let machine = self.system.machine();
         if cpu.index() >= machine.cpu_count() {
             return Err(Rule::CpuBeyond);
         }
-        // ORD: AcqRel; one of two CPUs with one identifier sees the other's.
-        if self.present.load(Ordering::Acquire).contains(cpu) {
+        // ORD: Relaxed; one of two CPUs with one identifier is the second.
+        if self.present[cpu.index()].swap(true, Ordering::Relaxed) {
             return Err(Rule::CpuTwice);
         }
-        self.present.insert(cpu, Ordering::AcqRel); // ORD: as above
         let stays = || (0..1000).all(|_| machine.current_cpu() == cpu);
         if !stays() || !machine.without_interrupts(stays) {
             return Err(Rule::CpuMoves);

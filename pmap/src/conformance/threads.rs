@@ -39,7 +39,7 @@ impl Threads {
         // ORD: Relaxed, here and below; read after a meeting.
         self.places[seat].store(mine, Ordering::Relaxed);
         meeting.meet(machine, round, count)?;
-        if place() != mine {
+        if (0..16).any(|_| place() != mine) {
             return Err(meeting.found(Rule::ParticipantMoves, None));
         }
         let others = self.places[..count].iter().enumerate().filter(|(other, _)| *other != seat);
