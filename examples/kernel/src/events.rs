@@ -2,8 +2,10 @@
 
 use pmap::shootdown::Shootdowns;
 
+use x86_64::instructions::interrupts;
+
 use crate::arch::trap::{self, TrapFrame};
-use crate::{machine, sched};
+use crate::{machine, process, sched};
 
 /// The timer of this CPU has ticked. Interrupts are off.
 pub(crate) fn tick() {
@@ -19,21 +21,30 @@ pub(crate) fn shootdown() {
 }
 
 /// A page fault at `address` that nobody has foreseen.
-pub(crate) fn page_fault(frame: &mut TrapFrame, _address: u64) {
-    trap::report(frame)
+pub(crate) fn page_fault(frame: &mut TrapFrame, address: u64) {
+    process::fault::page_fault(frame, address);
 }
 
 /// Another exception.
 pub(crate) fn exception(frame: &mut TrapFrame) {
-    trap::report(frame)
+    if !frame.is_user() {
+        trap::report(frame);
+    }
+    process::fault::exception(frame);
 }
 
 /// A system call.
 pub(crate) fn system_call(frame: &mut TrapFrame) {
-    trap::report(frame)
+    interrupts::enable();
+    process::syscall::dispatch(frame);
+    interrupts::disable();
 }
 
 /// The kernel is about to go back to what it interrupted. Interrupts are off, before and after.
-pub(crate) fn before_return(_frame: &mut TrapFrame) {
+pub(crate) fn before_return(frame: &mut TrapFrame) {
     sched::preempt_if_due();
+    // A thread that never calls the kernel is met here at the next tick.
+    if frame.is_user() && frame.vector == u64::from(trap::TIMER) {
+        process::fault::end_if_dying();
+    }
 }

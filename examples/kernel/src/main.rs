@@ -7,14 +7,17 @@
 
 extern crate alloc;
 
+mod abi;
 mod arch;
 mod boot;
 mod events;
 mod machine;
 mod memory;
 mod panic;
+mod process;
 mod programs;
 mod sched;
+mod vm;
 
 use arch::apic::{self, Interface, timer};
 use arch::exit::exit;

@@ -5,6 +5,7 @@ use core::str::FromStr;
 
 use gencount::Implementation;
 use pmap::TlbMethod;
+use pmap::mutation::Mutation;
 
 /// What the command line says, with defaults for what it does not say.
 #[derive(Clone, Debug)]
@@ -19,6 +20,8 @@ pub(crate) struct Arguments {
     pub(crate) di: Option<Implementation>,
     /// How cached translations are managed; without it CPUID decides.
     pub(crate) tlb: Option<TlbMethod>,
+    /// What is switched off, in builds that can.
+    pub(crate) mutation: Option<Mutation>,
     /// Whether threads lend their priority to those they wait for.
     pub(crate) lending: bool,
     /// Whether CPUs keep an address space loaded while they run kernel threads.
@@ -64,6 +67,7 @@ impl Arguments {
             seed: 1,
             di: None,
             tlb: None,
+            mutation: None,
             lending: true,
             lazy: true,
         };
@@ -75,6 +79,9 @@ impl Arguments {
                 "seed" => arguments.seed = parse(key, value)?,
                 "di" => arguments.di = parse_choice(key, value)?,
                 "tlb" => arguments.tlb = parse_choice(key, value)?,
+                "mutation" if pmap::mutation::available() => {
+                    arguments.mutation = parse(key, value).map(Some)?
+                }
                 "lending" => arguments.lending = parse_switch(key, value)?,
                 "lazy" => arguments.lazy = parse_switch(key, value)?,
                 _ => return Err(BadArgument::UnknownKey(key)),

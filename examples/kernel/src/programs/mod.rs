@@ -2,10 +2,13 @@
 
 pub(crate) mod arguments;
 mod conformance;
+mod counter_proof;
 mod di_bench;
 mod inversion;
 pub(crate) mod report;
 mod selftest;
+mod torture;
+mod workload;
 
 use alloc::format;
 use alloc::string::ToString as _;
@@ -27,6 +30,8 @@ const PROGRAMS: &[Program] = &[
     Program { name: "conformance", run: conformance::run },
     Program { name: "di_bench", run: di_bench::run },
     Program { name: "inversion", run: inversion::run },
+    Program { name: "torture", run: torture::run },
+    Program { name: "counter_proof", run: counter_proof::run },
 ];
 
 /// What the command line asks for.

@@ -27,7 +27,8 @@ global_asm!(include_str!("../../arch/memory.s"), options(att_syntax));
 // return address there.
 global_asm!(".globl start", "start:", "pushq $0", "jmp {main}", main = sym main, options(att_syntax));
 
-/// The first thread: its process's role and number, and what the role wants to know.
+/// The first thread: its process's role and number, and what the role wants to know: a seed or a number of pages, how many threads,
+/// and the tick at which to end.
 extern "C" fn main(role: u64, process: u64, seed: u64, threads: u64, until: u64) -> ! {
     access::set_up();
     match Role::from_number(role) {
@@ -36,7 +37,7 @@ extern "C" fn main(role: u64, process: u64, seed: u64, threads: u64, until: u64)
             call::exit(0)
         }
         Some(Role::Torture) => torture::run(process, seed, threads, until),
-        Some(Role::Unmapper) => unmapper::run(process, threads, until),
+        Some(Role::Unmapper) => unmapper::run(process, seed, threads, until),
         None => call::exit(1),
     }
 }

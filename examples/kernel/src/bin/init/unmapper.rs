@@ -1,8 +1,9 @@
-//! The workload of the counter-proofs: one thread unmaps an arena in long batches while others store to it without pause, and stamps
-//! new pages, which get the arena's frames.
+//! The workload of the counter-proofs: one thread unmaps an arena in one batch while others store to it, and stamps new pages, which get
+//! the arena's frames.
 //!
-//! If the unmapping returns before all CPUs have forgotten the arena, or somebody else frees its frames before, the stores go to the new
-//! pages, or to frames that are free.
+//! If the unmapping returns before all CPUs have forgotten the arena, or somebody else gives its frames away before it has, the stores go
+//! to the new pages, or to frames that are free. The writers are more urgent than the thread that unmaps and run at every tick: so they
+//! come in between wherever it is, in the middle of the batch above all.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,95 +13,128 @@ use crate::call;
 use crate::lane::{self, MAX_THREADS, STACK_PAGES};
 use crate::stamp::{PAGE, Stamp};
 
-/// Pages of the arena, and of the pages that take its frames: a batch long enough to be stopped in the middle of.
-const PAGES: u64 = 256;
-/// The usual priority of user threads.
-const PRIORITY: u8 = 100;
-/// Sweeps that every writer makes before the arena goes: its CPU knows all of it then.
+/// Pages with stamps.
+const OWN_PAGES: u64 = 64;
+/// Priority of the writers; the thread that unmaps has 100.
+const URGENT: u8 = 120;
+/// Sweeps that a writer makes at every tick.
 const SWEEPS: u64 = 2;
+/// Faults after which a writer takes the arena to be gone.
+const PATIENCE: u64 = 8;
 
 const ARENA: u64 = lane::arena(0);
 const OWN: u64 = lane::file(0);
 
-/// Sweeps over the arena that each writer has made.
-static SWEPT: [AtomicU64; MAX_THREADS as usize] = [const { AtomicU64::new(0) }; MAX_THREADS as usize];
-static STOP: AtomicU64 = AtomicU64::new(0);
+/// What a writer has done.
+struct Progress {
+    /// Sweeps in which the whole arena was there: the CPU knows all of it then.
+    whole: AtomicU64,
+    /// All sweeps.
+    tried: AtomicU64,
+}
 
-/// The thread that unmaps; it starts the writers.
-pub(crate) fn run(process: u64, writers: u64, until: u64) -> ! {
+static PROGRESS: [Progress; MAX_THREADS as usize] =
+    [const { Progress { whole: AtomicU64::new(0), tried: AtomicU64::new(0) } }; MAX_THREADS as usize];
+static STOP: AtomicU64 = AtomicU64::new(0);
+/// Pages of the arena.
+static PAGES: AtomicU64 = AtomicU64::new(0);
+
+/// The thread that unmaps, `pages` at a time; it starts the writers.
+pub(crate) fn run(process: u64, pages: u64, writers: u64, until: u64) -> ! {
     let writers = writers.clamp(1, MAX_THREADS - 1);
+    PAGES.store(pages, Ordering::Relaxed); // ORD: Relaxed; the call that begins a thread orders it
     for writer in 1..=writers {
         let top = lane::stack_top(writer);
         let mapped = call::map(top - STACK_PAGES * PAGE, STACK_PAGES, READ | WRITE, Backing::Anonymous, 0);
-        if mapped.and_then(|()| call::spawn(write, top, writer, PRIORITY)).is_err() {
+        if mapped.and_then(|()| call::spawn(write, top, writer, URGENT)).is_err() {
             call::fail();
         }
     }
     let mut version = 0;
     while call::ticks() < until {
         version += 1;
-        offer_arena(writers);
-        if call::unmap(ARENA, PAGES).is_err() {
-            call::fail();
-        }
-        check_own_pages(process, version);
+        map(ARENA, pages);
+        (0..pages).for_each(|page| store(ARENA + page * PAGE, page));
+        wait_for(writers, |progress| &progress.whole);
+        unmap(ARENA, pages);
+        check_own_pages(process, version, writers);
     }
     STOP.store(1, Ordering::Relaxed); // ORD: Relaxed; looked at again and again
     call::tally(Tally::Steps, version);
     call::exit(0)
 }
 
-/// Maps the arena and waits until every writer's CPU knows it.
-fn offer_arena(writers: u64) {
-    if call::map(ARENA, PAGES, READ | WRITE, Backing::Anonymous, 0).is_err() {
+fn map(at: u64, pages: u64) {
+    if call::map(at, pages, READ | WRITE, Backing::Anonymous, 0).is_err() {
         call::fail();
     }
-    (0..PAGES).for_each(|page| store(ARENA + page * PAGE, page));
-    for writer in 1..=writers {
-        let swept = &SWEPT[writer as usize];
+}
+
+fn unmap(at: u64, pages: u64) {
+    if call::unmap(at, pages).is_err() {
+        call::fail();
+    }
+}
+
+/// Waits until every writer has begun and ended a sweep.
+fn wait_for(writers: u64, counter: impl Fn(&Progress) -> &AtomicU64) {
+    for progress in &PROGRESS[1..=writers as usize] {
         // ORD: Relaxed, both; only progress counts.
-        let goal = swept.load(Ordering::Relaxed) + SWEEPS;
-        while swept.load(Ordering::Relaxed) < goal {
+        let goal = counter(progress).load(Ordering::Relaxed) + 2;
+        while counter(progress).load(Ordering::Relaxed) < goal {
             call::yield_now();
         }
     }
 }
 
-/// Stamps new pages, looks at them while the writers go on, and unmaps them.
-fn check_own_pages(process: u64, version: u64) {
-    if call::map(OWN, PAGES, READ | WRITE, Backing::Anonymous, 0).is_err() {
-        call::fail();
-    }
+/// Stamps new pages, looks at them after the writers have been there, and unmaps them.
+fn check_own_pages(process: u64, version: u64, writers: u64) {
+    map(OWN, OWN_PAGES);
     let stamp = Stamp::Made { owner: process, version };
-    (0..PAGES).for_each(|page| stamp.put(OWN + page * PAGE));
-    let mut intact = true;
-    for page in 0..PAGES {
-        intact = intact && stamp.check(OWN + page * PAGE);
-    }
-    call::tally(Tally::PagesChecked, PAGES);
-    if call::unmap(OWN, PAGES).is_err() {
+    let pages = || (0..OWN_PAGES).map(|page| OWN + page * PAGE);
+    pages().for_each(|page| stamp.put(page));
+    wait_for(writers, |progress| &progress.tried);
+    // One report is enough: all of them would take long.
+    let _intact = pages().all(|page| stamp.check(page));
+    call::tally(Tally::PagesChecked, OWN_PAGES);
+    // A shootdown more in every other round: so it is not always the same one of a round that is the sixteenth.
+    if version.is_multiple_of(2) && call::protect(OWN, OWN_PAGES, READ).is_err() {
         call::fail();
     }
+    unmap(OWN, OWN_PAGES);
 }
 
-/// A writer: stores to each page of the arena, over and over, whether it is there or not.
+/// A writer: stores to each page of the arena, whether it is there or not, at every tick.
 extern "C" fn write(writer: u64) -> ! {
-    let (mut stores, mut faults) = (0, 0);
-    let mut round = 0;
+    let progress = &PROGRESS[writer as usize];
+    let (mut sweeps, mut faults) = (0, 0);
     // ORD: Relaxed; looked at again and again.
     while STOP.load(Ordering::Relaxed) == 0 {
-        round += 1;
-        for page in 0..PAGES {
-            let word = ARENA + page * PAGE + round % (PAGE / 8) * 8;
-            if store_if_possible(word, !0) {
-                stores += 1;
-            } else {
-                faults += 1;
-            }
+        for _ in 0..SWEEPS {
+            let missed = sweep(sweeps);
+            faults += missed;
+            sweeps += 1;
+            // ORD: Relaxed, both; only progress counts.
+            progress.whole.fetch_add(u64::from(missed == 0), Ordering::Relaxed);
+            progress.tried.fetch_add(1, Ordering::Relaxed);
         }
-        SWEPT[writer as usize].fetch_add(1, Ordering::Relaxed); // ORD: Relaxed; only progress counts
+        call::sleep(0);
     }
-    call::tally(Tally::WildStores, stores);
+    call::tally(Tally::WildStores, sweeps * PAGES.load(Ordering::Relaxed));
     call::tally(Tally::WildFaults, faults);
     call::exit(0)
+}
+
+/// Stores to each page once, and to another word of it in every round; says how many were not there.
+fn sweep(round: u64) -> u64 {
+    let mut missed = 0;
+    // ORD: Relaxed; as in `run`.
+    for page in 0..PAGES.load(Ordering::Relaxed) {
+        let word = ARENA + page * PAGE + round % (PAGE / 8) * 8;
+        missed += u64::from(!store_if_possible(word, !0));
+        if missed == PATIENCE {
+            break;
+        }
+    }
+    missed
 }

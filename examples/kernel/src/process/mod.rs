@@ -1,0 +1,209 @@
+//! Processes: programs in ring 3, each with an address space and one or more threads.
+//!
+//! Here is a process from its beginning to its end. `program` reads an executable, `run` is what the processes of a workload
+//! share, `table` finds processes and threads, `syscall` is what programs can ask for, and `fault` what happens when they touch
+//! what is not there.
+
+pub(crate) mod fault;
+mod program;
+mod run;
+pub(crate) mod syscall;
+mod table;
+
+use alloc::sync::Arc;
+use core::fmt;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use pmap::{PAGE_SIZE, Protection, VirtAddr, VirtRange};
+use turnstile::{Address, Decision, LockScheduler as _, Priority, Queue};
+
+use crate::abi::Finding;
+use crate::arch::context;
+use crate::arch::trap::TrapFrame;
+use crate::sched::{self, KernelScheduler, Mutex, NoStack};
+use crate::vm::{Backing, Space, Vma};
+
+pub(crate) use program::{Program, ProgramError};
+pub(crate) use run::{Run, StartError};
+
+/// Where a process's first stack ends.
+const STACK_TOP: u64 = 0x7fff_ff00_0000;
+/// Its pages.
+const STACK_PAGES: u64 = 16;
+
+/// Instructions that may fault, and where to go on if one does.
+#[derive(Clone, Copy)]
+pub(super) struct Recovery {
+    pub(super) first: u64,
+    pub(super) end: u64,
+    pub(super) resume: u64,
+}
+
+/// A process.
+pub(crate) struct Process {
+    id: u64,
+    run: Arc<Run>,
+    space: Space,
+    threads: AtomicU64,
+    /// All threads are to end at their next opportunity.
+    dying: AtomicBool,
+    status: AtomicU64,
+    ended: AtomicBool,
+    recovery: Mutex<Option<Recovery>>,
+}
+
+impl Process {
+    fn new(run: Arc<Run>, id: u64, space: Space, recovery: Option<Recovery>) -> Self {
+        Self {
+            id,
+            run,
+            space,
+            threads: AtomicU64::new(0),
+            dying: AtomicBool::new(false),
+            status: AtomicU64::new(0),
+            ended: AtomicBool::new(false),
+            recovery: Mutex::new(recovery),
+        }
+    }
+
+    /// A process that is about to run the program.
+    fn load(run: Arc<Run>, id: u64) -> Result<Self, StartError> {
+        let space = Space::new(run.vm)?;
+        let bottom = VirtAddr(STACK_TOP - STACK_PAGES * PAGE_SIZE);
+        let range = VirtRange::new(bottom, VirtAddr(STACK_TOP)).ok_or(StartError::Overlap)?;
+        let stack =
+            Vma { range, protection: Protection::READ | Protection::WRITE, backing: Backing::Anonymous };
+        for vma in run.program.segments().iter().cloned().chain([stack]) {
+            space.insert(vma).map_err(|_| StartError::Overlap)?;
+        }
+        Ok(Self::new(run, id, space, None))
+    }
+
+    /// A copy of the process with one thread, which goes on from `frame`.
+    pub(super) fn fork(&self, frame: TrapFrame, priority: Priority) -> Result<u64, StartError> {
+        let recovery = *self.recovery.lock();
+        let make = |id| self.space.fork().map(|space| Self::new(self.run.clone(), id, space, recovery));
+        let child = self.run.processes.add(make)?;
+        if let Err(no_stack) = child.begin_thread(frame, priority) {
+            child.space.clear();
+            child.end(0);
+            self.run.wait(child.id);
+            return Err(no_stack.into());
+        }
+        Ok(child.id)
+    }
+
+    /// The process of the calling thread, if it has one.
+    #[must_use]
+    pub(crate) fn current() -> Option<Arc<Self>> {
+        table::current()
+    }
+
+    pub(super) fn run(&self) -> &Arc<Run> {
+        &self.run
+    }
+
+    pub(super) fn space(&self) -> &Space {
+        &self.space
+    }
+
+    pub(super) fn recovery(&self) -> &Mutex<Option<Recovery>> {
+        &self.recovery
+    }
+
+    /// Starts a thread that begins with `frame`.
+    pub(super) fn begin_thread(
+        self: &Arc<Self>,
+        frame: TrapFrame,
+        priority: Priority,
+    ) -> Result<(), NoStack> {
+        // ORD: Relaxed; whoever adds a thread is one, or made the process, so that the count is not zero meanwhile.
+        self.threads.fetch_add(1, Ordering::Relaxed);
+        table::spawn(self.clone(), frame, priority, enter).inspect_err(|_| {
+            self.threads.fetch_sub(1, Ordering::Relaxed); // ORD: as above
+        })
+    }
+
+    /// No thread is left and its memory is gone: tells whoever waits.
+    fn end(&self, status: u64) {
+        self.status.store(status, Ordering::Relaxed); // ORD: Relaxed; published by `ended`
+        // ORD: Release pairs with `status`.
+        self.ended.store(true, Ordering::Release);
+        KernelScheduler::table().wake_all(Address::of(&self.ended), Queue::Shared);
+    }
+
+    /// How it ended, if it has.
+    fn status(&self) -> Option<u64> {
+        // ORD: Acquire pairs with `end`.
+        self.ended.load(Ordering::Acquire).then(|| self.status.load(Ordering::Relaxed)) // ORD: as in `end`
+    }
+
+    fn wait_for_end(&self) -> u64 {
+        loop {
+            if let Some(status) = self.status() {
+                return status;
+            }
+            // Nobody owns the end of a process, so there is no cycle, hence no error.
+            let _ = KernelScheduler::table().block(Address::of(&self.ended), Queue::Shared, 0, |_| {
+                if self.status().is_some() { Decision::Proceed } else { Decision::Wait }
+            });
+        }
+    }
+
+    /// Notes that something is wrong with what the program's memory holds.
+    pub(super) fn report(&self, what: Finding, va: u64, expected: u64, found: u64) {
+        self.run.vm.violations().note(format_args!(
+            "process {}: {what:?} at {va:#x}: expected {expected:#x}, found {found:#x}",
+            self.id
+        ));
+    }
+
+    /// Has the process end because of something that it should not have done.
+    pub(super) fn kill(&self, why: fmt::Arguments<'_>) {
+        self.run.vm.violations().note(format_args!("process {} is ended: {why}", self.id));
+        self.stop();
+    }
+
+    /// Has all its threads end.
+    fn stop(&self) {
+        // ORD: Relaxed; looked at again and again.
+        self.dying.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether all threads are to end.
+    pub(super) fn is_dying(&self) -> bool {
+        // ORD: Relaxed; as above.
+        self.dying.load(Ordering::Relaxed)
+    }
+}
+
+/// Body of a thread of a process.
+fn enter() {
+    if let Some((process, frame)) = table::begin() {
+        // SAFETY: the address space is the process's, of which the table has a reference until the thread lets go of both.
+        unsafe { sched::set_address_space(Some(NonNull::from(process.space.pmap()))) };
+        drop(process);
+        // On the stack, so that there is nothing left to drop.
+        let frame = *frame;
+        context::enter_user(&frame)
+    }
+}
+
+/// Ends the calling thread, and its process if it is the last one.
+pub(super) fn exit_thread(status: u64) -> ! {
+    if let Some(process) = table::leave() {
+        // ORD: AcqRel: what the other threads did comes before the end of the process.
+        let last = process.threads.fetch_sub(1, Ordering::AcqRel) == 1;
+        if last {
+            // While it is loaded here: that is the fast way.
+            process.space.clear();
+        }
+        // SAFETY: none any more.
+        unsafe { sched::set_address_space(None) };
+        if last {
+            process.end(status);
+        }
+    }
+    sched::exit()
+}

@@ -1,0 +1,149 @@
+//! A run of a workload: what its processes share, and how they start.
+
+use alloc::sync::Arc;
+use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use turnstile::Priority;
+
+use super::table::Processes;
+use super::{Process, Program, ProgramError, STACK_TOP};
+use crate::abi::{Role, Tally};
+use crate::arch::trap::TrapFrame;
+use crate::sched::NoStack;
+use crate::vm::{Object, Shortage, Vm};
+
+/// What the processes of one run of a workload share.
+pub(crate) struct Run {
+    pub(super) vm: &'static Vm,
+    pub(super) program: Program,
+    shared: Arc<Object>,
+    pub(super) processes: Processes,
+    tallies: [AtomicU64; 5],
+}
+
+impl Run {
+    /// A run of the program `init` from the boot module, without any process yet.
+    ///
+    /// # Errors
+    ///
+    /// [`ProgramError`].
+    pub(crate) fn new(vm: &'static Vm, module: Option<&'static [u8]>) -> Result<Arc<Self>, ProgramError> {
+        let program = Program::load(vm, module, "init")?;
+        let shared = Object::anonymous(vm);
+        Ok(Arc::new(Self {
+            vm,
+            program,
+            shared,
+            processes: Processes::default(),
+            tallies: [const { AtomicU64::new(0) }; 5],
+        }))
+    }
+
+    /// Memory that all its processes can map.
+    pub(super) fn shared(&self) -> &Arc<Object> {
+        &self.shared
+    }
+
+    /// The file that the program came from.
+    pub(super) fn file(&self) -> &Arc<Object> {
+        self.program.file()
+    }
+
+    /// What was counted so far.
+    #[must_use]
+    pub(crate) fn tally(&self, which: Tally) -> u64 {
+        // ORD: Relaxed; counts order nothing.
+        self.tallies[which as usize].load(Ordering::Relaxed)
+    }
+
+    pub(super) fn add_tally(&self, which: Tally, amount: u64) {
+        // ORD: Relaxed; as above.
+        self.tallies[which as usize].fetch_add(amount, Ordering::Relaxed);
+    }
+
+    /// Starts a process in this role. The arguments are for the role to interpret.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`].
+    pub(crate) fn start(
+        self: &Arc<Self>,
+        role: Role,
+        arguments: [u64; 3],
+        priority: Priority,
+    ) -> Result<u64, StartError> {
+        let process = self.processes.add(|id| Process::load(self.clone(), id))?;
+        let mut frame = TrapFrame::user(self.program.entry().0, STACK_TOP);
+        frame.rdi = role as u64;
+        frame.rsi = process.id;
+        [frame.rdx, frame.rcx, frame.r8] = arguments;
+        if let Err(no_stack) = process.begin_thread(frame, priority) {
+            process.space.clear();
+            process.end(0);
+            self.wait(process.id);
+            return Err(no_stack.into());
+        }
+        Ok(process.id)
+    }
+
+    /// Waits until the process has ended, and forgets it; its status. `None` if there is no such process.
+    pub(crate) fn wait(&self, id: u64) -> Option<u64> {
+        let process = self.processes.get(id)?;
+        let status = process.wait_for_end();
+        // Of several who wait one takes it away.
+        self.processes.remove(id).map(|_| status)
+    }
+
+    /// Waits for all that nobody has waited for.
+    pub(crate) fn wait_for_all(&self) {
+        while let Some(id) = self.processes.any() {
+            self.wait(id);
+        }
+    }
+
+    /// Has all processes end at their next opportunity.
+    pub(crate) fn stop(&self) {
+        self.processes.all().iter().for_each(|process| process.stop());
+    }
+
+    /// Ends the run: no process is left. Its memory goes back.
+    pub(crate) fn end(self: Arc<Self>) {
+        let vm = self.vm;
+        if Arc::into_inner(self).is_none() {
+            vm.violations().note(format_args!("a run ends, and there is a process that belongs to it"));
+        }
+    }
+}
+
+/// Why a process was not started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StartError {
+    /// No memory.
+    Shortage,
+    /// The program's segments overlap one another or the stack.
+    Overlap,
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Shortage => "there is no memory for another process",
+            Self::Overlap => "the program's segments overlap one another or the stack",
+        })
+    }
+}
+
+impl core::error::Error for StartError {}
+
+impl From<Shortage> for StartError {
+    fn from(_: Shortage) -> Self {
+        Self::Shortage
+    }
+}
+
+impl From<NoStack> for StartError {
+    fn from(_: NoStack) -> Self {
+        Self::Shortage
+    }
+}

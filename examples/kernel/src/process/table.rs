@@ -1,0 +1,93 @@
+//! Which process a thread belongs to, and which processes there are.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use turnstile::{Priority, ThreadId};
+
+use super::Process;
+use crate::arch::trap::TrapFrame;
+use crate::sched::{self, Mutex, NoStack};
+
+/// A thread that runs in user mode.
+struct UserThread {
+    process: Arc<Process>,
+    /// What it begins with, until it has begun.
+    beginning: Option<Box<TrapFrame>>,
+}
+
+static THREADS: Mutex<BTreeMap<ThreadId, UserThread>> = Mutex::new(BTreeMap::new());
+
+/// The process of the calling thread; none for the kernel's own threads.
+pub(super) fn current() -> Option<Arc<Process>> {
+    THREADS.lock().get(&sched::current().id()).map(|thread| thread.process.clone())
+}
+
+/// Starts a thread of the process, with `body`, which calls [`begin`].
+pub(super) fn spawn(
+    process: Arc<Process>,
+    frame: TrapFrame,
+    priority: Priority,
+    body: impl FnOnce() + Send + 'static,
+) -> Result<(), NoStack> {
+    let beginning = Some(Box::new(frame));
+    // The thread waits for the lock, so it finds itself.
+    let mut threads = THREADS.lock();
+    let handle = sched::spawn("user", priority, body)?;
+    threads.insert(handle.id(), UserThread { process, beginning });
+    handle.detach();
+    Ok(())
+}
+
+/// What the calling thread begins with, and its process.
+pub(super) fn begin() -> Option<(Arc<Process>, Box<TrapFrame>)> {
+    let mut threads = THREADS.lock();
+    let thread = threads.get_mut(&sched::current().id())?;
+    Some((thread.process.clone(), thread.beginning.take()?))
+}
+
+/// The calling thread is nobody's any more.
+pub(super) fn leave() -> Option<Arc<Process>> {
+    THREADS.lock().remove(&sched::current().id()).map(|thread| thread.process)
+}
+
+/// The processes of a run that nobody has waited for.
+#[derive(Default)]
+pub(super) struct Processes {
+    by_id: Mutex<(u64, BTreeMap<u64, Arc<Process>>)>,
+}
+
+impl Processes {
+    /// Adds the process that `make` makes with the identifier it gets.
+    pub(super) fn add<E>(&self, make: impl FnOnce(u64) -> Result<Process, E>) -> Result<Arc<Process>, E> {
+        // Not under the lock: making one may wait for memory.
+        let id = {
+            let mut by_id = self.by_id.lock();
+            by_id.0 += 1;
+            by_id.0
+        };
+        let process = Arc::new(make(id)?);
+        self.by_id.lock().1.insert(id, process.clone());
+        Ok(process)
+    }
+
+    pub(super) fn get(&self, id: u64) -> Option<Arc<Process>> {
+        self.by_id.lock().1.get(&id).cloned()
+    }
+
+    pub(super) fn remove(&self, id: u64) -> Option<Arc<Process>> {
+        self.by_id.lock().1.remove(&id)
+    }
+
+    /// All of them.
+    pub(super) fn all(&self) -> Vec<Arc<Process>> {
+        self.by_id.lock().1.values().cloned().collect()
+    }
+
+    /// One of those that are left.
+    pub(super) fn any(&self) -> Option<u64> {
+        self.by_id.lock().1.keys().next().copied()
+    }
+}
