@@ -22,7 +22,7 @@ mod vm;
 use arch::apic::{self, Interface, timer};
 use arch::exit::exit;
 use arch::serial::{self, println};
-use arch::{acpi, descriptors, percpu, pit, smp};
+use arch::{acpi, descriptors, interrupts, percpu, pit, smp};
 use memory::layout;
 
 use alloc::string::ToString as _;
@@ -77,12 +77,14 @@ fn start_cpus(apic_ids: &[u32]) {
 
 /// What another CPU does, for ever. Its interrupts are off until it runs threads.
 fn run_cpu() -> ! {
-    // The pmap counts the CPUs when it is set up, so that comes after all are known.
+    // The pmap counts the CPUs when it is set up, so that comes after all are known. The timer wakes us to look again:
+    // emulated CPUs that spin take the time of the one that is waited for.
     let system = loop {
         if let Some(system) = machine::system() {
             break system;
         }
-        core::hint::spin_loop();
+        interrupts::enable_and_hlt();
+        interrupts::disable();
     };
     sched::start_cpu(percpu::current_cpu());
     machine::start_cpu(system);

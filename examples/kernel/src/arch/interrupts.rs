@@ -1,6 +1,6 @@
 //! Interrupts of the current CPU, on and off.
 
-pub(crate) use x86_64::instructions::interrupts::{are_enabled, disable, enable};
+pub(crate) use x86_64::instructions::interrupts::{are_enabled, disable, enable, enable_and_hlt};
 
 /// Keeps interrupts of the current CPU disabled while it lives; then they are as before.
 #[must_use = "interrupts are disabled only while the guard lives"]

@@ -1,6 +1,7 @@
 //! Other CPUs: from reset to Rust.
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::hint::spin_loop;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -37,45 +38,39 @@ pub(crate) fn start(apic_ids: &[u32]) {
     let (from, end) = (&raw const ap_trampoline, &raw const ap_trampoline_end);
     // SAFETY: `memory` keeps the page free for this; the trampoline is shorter than it.
     unsafe { layout::direct_map(TRAMPOLINE).copy_from_nonoverlapping(from, end.addr() - from.addr()) };
+    let mut others = Vec::new();
     for &apic_id in apic_ids.iter().filter(|id| **id != here) {
         let stack = Box::leak(Box::<[u128; STACK / 16]>::new_uninit()).as_ptr() as usize + STACK;
-        let Some(cpu) = percpu::add(apic_id, stack) else { return };
-        start_one(cpu, stack);
+        let Some(cpu) = percpu::add(apic_id, stack) else { break };
+        apic::send_init(apic_id);
+        others.push((cpu, stack));
     }
+    // 10 ms, as the manual asks for.
+    let end = timer::time_stamp() + timer::time_stamps_per_tick();
+    while timer::time_stamp() < end {}
+    others.into_iter().for_each(|(cpu, stack)| start_one(cpu, stack));
 }
 
 fn start_one(cpu: &'static PerCpu, stack: usize) {
-    // ORD: Relaxed; the CPU reads it after INIT and STARTUP, which it gets from us.
+    // ORD: Relaxed; the CPU reads these after STARTUP, which it gets from us.
     let before = ARRIVED.load(Ordering::Relaxed);
     // SAFETY: words of `entry.s`.
     unsafe {
         ap_stack.store(stack as u64, Ordering::Relaxed); // ORD: as above
         ap_cpu.store(core::ptr::from_ref(cpu).expose_provenance() as u64, Ordering::Relaxed); // ORD: as above
     }
-    let tick = timer::time_stamps_per_tick();
-    apic::send_init(cpu.apic_id());
-    // 10 ms, as the manual asks for.
-    wait_until(tick, || false);
     for patience in [1, PATIENCE] {
         apic::send_startup(cpu.apic_id(), TRAMPOLINE);
-        // ORD: Acquire pairs with `ap_main`.
-        if wait_until(patience * tick, || ARRIVED.load(Ordering::Acquire) > before) {
-            return;
+        let end = timer::time_stamp() + patience * timer::time_stamps_per_tick();
+        while timer::time_stamp() < end {
+            // ORD: Acquire pairs with `ap_main`.
+            if ARRIVED.load(Ordering::Acquire) > before {
+                return;
+            }
+            spin_loop();
         }
     }
     panic!("the CPU with local APIC {} does not start", cpu.apic_id());
-}
-
-/// Waits for `time_stamps` at most. Says whether it became so.
-fn wait_until(time_stamps: u64, condition: impl Fn() -> bool) -> bool {
-    let end = timer::time_stamp() + time_stamps;
-    while timer::time_stamp() < end {
-        if condition() {
-            return true;
-        }
-        spin_loop();
-    }
-    condition()
 }
 
 /// Another CPU's beginning in Rust: called by `entry.s` on the stack and with the data that [`start_one`] chose, on the temporary tables.

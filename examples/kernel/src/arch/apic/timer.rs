@@ -49,8 +49,21 @@ pub(crate) fn measure(divisor: u64) -> (u32, u64) {
 pub(crate) fn start() {
     registers::write(Register::TimerDivide, DIVIDE_BY_16);
     registers::write(Register::TimerVector, PERIODIC | u32::from(trap::TIMER));
+    registers::write(Register::TimerInitial, counts_per_tick());
+}
+
+/// Counts of the timer per tick.
+pub(crate) fn counts_per_tick() -> u32 {
     // ORD: Relaxed; see `calibrate`.
-    registers::write(Register::TimerInitial, PERIOD.load(Ordering::Relaxed));
+    PERIOD.load(Ordering::Relaxed)
+}
+
+/// Counts of this CPU's running timer during so many time stamps. `None` if it began anew meanwhile.
+pub(crate) fn counts_during(time_stamps: u64) -> Option<u32> {
+    let end = time_stamp() + time_stamps;
+    let before = registers::read(Register::TimerCurrent);
+    while time_stamp() < end {}
+    before.checked_sub(registers::read(Register::TimerCurrent))
 }
 
 /// Time-stamp counts per tick.

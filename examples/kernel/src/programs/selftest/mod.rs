@@ -22,7 +22,8 @@ pub(crate) fn run(_arguments: &Arguments, info: &'static BootInfo) -> Report {
     processors::arrived(&mut report);
     processors::interrupts(&mut report);
     processors::undisturbed(&mut report);
-    processors::timer(&mut report);
+    processors::ticks(&mut report);
+    processors::rate(&mut report);
     processors::contexts(&mut report);
     sched::selftest::run(&mut report);
     report
