@@ -175,13 +175,16 @@ extern "C" fn begin() -> ! {
 /// Ends the current thread. What its body holds and has not dropped is never dropped.
 pub(crate) fn exit() -> ! {
     let me = current();
-    let completion = me.scheduling(&STATE.lock().held).completion.take();
+    let state = STATE.lock();
+    // Before anybody is told, who may then destroy it: this thread can be switched away and back until it has ended.
+    me.scheduling(&state.held).space.set(None);
+    let completion = me.scheduling(&state.held).completion.take();
+    drop(state);
     if let Some(completion) = completion {
         completion.finish();
     }
     let state = STATE.lock();
     let mine = me.scheduling(&state.held);
-    mine.space.set(None);
     mine.phase.set(Phase::Ended);
     // Nobody can use the block before this CPU has left its stack and released the lock.
     mine.next_other.set(state.free.replace(Some(me)));
@@ -224,7 +227,6 @@ pub(crate) fn name(thread: &Thread) -> &'static str {
 /// # Safety
 ///
 /// The address space stays alive until another one has been set, or the thread has ended.
-#[allow(dead_code, reason = "for processes")]
 pub(crate) unsafe fn set_address_space(space: Option<Space>) {
     let state = STATE.lock();
     current().scheduling(&state.held).space.set(space);
@@ -237,7 +239,6 @@ pub(crate) unsafe fn set_address_space(space: Option<Space>) {
 
 /// Has every CPU that keeps an address space for nobody's sake load the kernel's own tables, soon: for whoever finds that one which is to be destroyed
 /// is still current somewhere.
-#[allow(dead_code, reason = "for processes")]
 pub(crate) fn leave_address_spaces() {
     let state = STATE.lock();
     for cpu in (0..crate::arch::percpu::cpu_count()).filter_map(CpuId::new) {

@@ -3,6 +3,7 @@
 mod boot;
 mod memory;
 mod processors;
+mod translation;
 mod user_pages;
 
 use super::arguments::Arguments;
@@ -26,5 +27,6 @@ pub(crate) fn run(_arguments: &Arguments, info: &'static BootInfo) -> Report {
     processors::rate(&mut report);
     processors::contexts(&mut report);
     sched::selftest::run(&mut report);
+    translation::run(&mut report);
     report
 }
