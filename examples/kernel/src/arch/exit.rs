@@ -2,7 +2,7 @@
 
 use x86_64::instructions::port::Port;
 
-use super::interrupts;
+use super::{interrupts, serial};
 
 /// QEMU's device `isa-debug-exit` at this port ends it with the exit code `2 * value + 1`.
 const QEMU_EXIT: u16 = 0xf4;
@@ -28,6 +28,8 @@ pub(crate) enum ExitCode {
 pub(crate) fn exit(code: ExitCode) -> ! {
     // SAFETY: QEMU ends at once; elsewhere nothing is at this port.
     unsafe { Port::new(QEMU_EXIT).write(code as u32) };
+    // Bochs ends at once, and what is still on its simulated wire is lost.
+    serial::drain();
     for &letter in BOCHS_WORD {
         // SAFETY: Bochs ends after the last letter; elsewhere nothing is at this port.
         unsafe { Port::new(BOCHS_EXIT).write(letter) };

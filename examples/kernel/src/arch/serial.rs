@@ -3,6 +3,7 @@
 use core::fmt::{self, Write};
 
 use uart_16550::backend::PioBackend;
+use uart_16550::spec::registers::LSR;
 use uart_16550::{BaudRate, Config, Uart16550};
 
 use super::interrupt_lock::InterruptLock;
@@ -35,6 +36,17 @@ pub(crate) fn init() {
 pub(crate) fn print(arguments: fmt::Arguments<'_>) {
     // Writing to the port cannot fail, and what formatting itself reports has no better place to go.
     PORT.with(|port| port.write_fmt(arguments).unwrap_or(()));
+}
+
+/// Waits until all that was printed has left the port.
+pub(crate) fn drain() {
+    PORT.with(|port| {
+        if let Some(port) = &mut port.0 {
+            while !port.lsr().contains(LSR::TRANSMITTER_EMPTY) {
+                core::hint::spin_loop();
+            }
+        }
+    });
 }
 
 /// Makes the port usable for a kernel that stops, whoever was printing.
