@@ -103,6 +103,12 @@ impl SimMachine {
         }
     }
 
+    /// Lets the current CPU, `cpu`, fill a translation before it does anything else under a root that it has loaded.
+    pub(super) fn speculate_anew(&self, cpu: usize) {
+        let board = Board { memory: &self.memory, ledger: &self.ledger, cpu };
+        self.mmu(cpu).speculate_anew(board, &mut || self.in_walk(cpu));
+    }
+
     /// Lets the current CPU, `cpu`, fill a translation although it makes no access.
     pub(super) fn speculate_idly(&self, cpu: usize) {
         let board = Board { memory: &self.memory, ledger: &self.ledger, cpu };

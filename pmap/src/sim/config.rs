@@ -42,9 +42,8 @@ pub struct Adversary {
     /// Entries per set; at least 1, at most 16.
     pub tlb_ways: usize,
     /// Per access: the CPU also fills a translation that nobody asked for (a page near by, or one used
-    /// some time ago). It sets accessed flags, never dirty flags, and never faults. Also, a quarter as
-    /// often, per point, those in the middle of a switch of address spaces included: in deterministic mode, and in parallel
-    /// mode if there are pauses.
+    /// some time ago). It sets accessed flags, never dirty flags, and never faults. Also, per load of a root, that of a page
+    /// used before; and, a quarter as often, per point: in deterministic mode, and in parallel mode if there are pauses.
     pub speculate_one_in: u32,
     /// Per access: the translation that was about to be used, and with it some
     /// paging-structure-cache entry, is dropped first.

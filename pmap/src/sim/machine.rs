@@ -392,6 +392,8 @@ unsafe impl Machine for SimMachine {
         // ORD: SeqCst; under the lock, and before any walk of the new tables: a checker that misses it
         // searches a TLB that has nothing of them yet.
         self.cpus[cpu].root.store(root.0, Ordering::SeqCst);
+        drop(mmu);
+        self.speculate_anew(cpu);
     }
 
     fn invalidate_page(&self, va: VirtAddr) {

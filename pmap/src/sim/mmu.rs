@@ -287,12 +287,24 @@ impl Mmu {
         self.speculate(board, last, point);
     }
 
+    /// A CPU that has just loaded a root goes on with what it did before: it fills one of the pages used last.
+    pub(super) fn speculate_anew(&mut self, board: Board<'_>, point: &mut impl FnMut()) {
+        let draw = self.rng.next_u64();
+        if self.speculate.hit(draw as u32) {
+            self.fill_unasked(board, self.recent[(draw >> 32) as usize % RECENT].page(), point);
+        }
+    }
+
     /// Fills a translation that nobody asked for.
     fn speculate(&mut self, board: Board<'_>, near: VirtAddr, point: &mut impl FnMut()) {
         let draw = self.rng.next_u64();
         let base = if draw & 1 == 0 { near } else { self.recent[(draw >> 8) as usize % RECENT] };
         let steps = (draw >> 16) % 9;
         let va = VirtAddr(base.page().0.wrapping_add(steps * PAGE_SIZE).wrapping_sub(4 * PAGE_SIZE));
+        self.fill_unasked(board, va, point);
+    }
+
+    fn fill_unasked(&mut self, board: Board<'_>, va: VirtAddr, point: &mut impl FnMut()) {
         if !is_canonical(va) || !va.is_user() || self.tlb.lookup(va, self.pcid).is_some() {
             return;
         }
