@@ -11,7 +11,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 
 use gencount::Participant;
 use once_cell::race::OnceBox;
-use pmap::bare::{CpuFeatures, Dispatch, Overrides, instructions};
+use pmap::bare::{CpuFeatures, Dispatch, Features, Overrides, instructions};
 use pmap::shootdown::Shootdowns;
 use pmap::{
     CpuId, CpuSet, Cr3, Frame, FrameRange, FrameUse, Invlpgb, Invpcid, Machine, Options, PAGE_SIZE,
@@ -193,6 +193,10 @@ unsafe impl Machine for Board {
 
     fn tlb_features(&self) -> TlbFeatures {
         self.dispatch.features().tlb_features()
+    }
+
+    fn has_no_execute(&self) -> bool {
+        self.dispatch.features().has(Features::NX)
     }
 
     fn invlpg_misses_globals(&self) -> bool {
