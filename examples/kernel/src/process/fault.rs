@@ -31,7 +31,8 @@ pub(crate) fn page_fault(frame: &mut TrapFrame, address: u64) {
     let user = cause.contains(Cause::USER_MODE);
     let va = VirtAddr(address);
     let foreseen = user || (va.is_user() && copy::covers(frame.rip));
-    if !foreseen {
+    // An entry that the processor does not understand is nothing that a program could have done.
+    if !foreseen || cause.contains(Cause::MALFORMED_TABLE) {
         trap::report(frame);
     }
     // As an ordinary thread from here on: it may block, and be preempted.
