@@ -39,7 +39,6 @@ pub(crate) unsafe fn switch(from: *mut usize, to: usize) {
 }
 
 /// Goes on with `frame`, in user mode as a rule. What is on this stack is left behind.
-#[allow(dead_code, reason = "for processes")]
 pub(crate) fn enter_user(frame: &TrapFrame) -> ! {
     // SAFETY: a frame is all that is needed to go on with it; it is read before anything overwrites it, for
     // interrupts are off until it is left.

@@ -68,7 +68,6 @@ pub(crate) struct TrapFrame {
 const _: () = assert!(size_of::<TrapFrame>() == 512 + 22 * 8);
 
 impl TrapFrame {
-    #[allow(dead_code, reason = "for processes")]
     /// The beginning of a user program at `entry` with `stack` as its stack pointer.
     pub(crate) fn user(entry: u64, stack: u64) -> Self {
         let mut fx = [0; 512];

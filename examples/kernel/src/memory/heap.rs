@@ -11,8 +11,10 @@ use super::layout;
 use crate::arch::interrupt_lock::InterruptLock;
 use crate::boot::BootInfo;
 
-/// Bytes of the heap.
-pub(crate) const SIZE: u64 = 32 << 20;
+/// Bytes of the heap on a machine of any size.
+const LEAST: u64 = 32 << 20;
+/// One of so many bytes of RAM is for the heap as well: the pmap's record of each page is a 64th of the page.
+const SHARE: u64 = 60;
 
 struct KernelHeap(InterruptLock<Heap>);
 
@@ -34,14 +36,16 @@ unsafe impl GlobalAlloc for KernelHeap {
     }
 }
 
-/// Chooses the heap's memory, in physical addresses: the last 32 MiB of the first region that has them, before the
+/// Chooses the heap's memory, in physical addresses: the end of the first region that has so much, before the
 /// boot module if that lies there, and without a part of the image.
 pub(crate) fn place(info: &BootInfo) -> Option<Range<u64>> {
     let taken = [layout::image(), super::module(info)];
+    let bytes: u64 = super::ram(info).map(|region| region.end - region.start).sum();
+    let size = (LEAST + bytes / SHARE).next_multiple_of(PAGE_SIZE);
     super::ram(info).find_map(|region| {
         let ends = [region.end.min(layout::TEMPORARY_MAP_SIZE), taken[1].start & !(PAGE_SIZE - 1)];
         ends.into_iter().filter(|end| *end <= region.end).find_map(|end| {
-            let heap = end.checked_sub(SIZE)?..end;
+            let heap = end.checked_sub(size)?..end;
             let is_free = taken.iter().all(|taken| heap.end <= taken.start || taken.end <= heap.start);
             (heap.start >= region.start && is_free).then_some(heap)
         })

@@ -24,7 +24,7 @@ pub(crate) unsafe fn init_heap(info: &BootInfo) {
 }
 
 fn place_heap(info: &BootInfo) -> Range<u64> {
-    heap::place(info).expect("memory for the heap (32 MiB): give the machine more")
+    heap::place(info).expect("memory for the heap, 32 MiB and a 60th of all: give the machine more")
 }
 
 /// Sets up frames and the real page tables. `device` is a page of registers that is wanted as well.
