@@ -20,7 +20,7 @@ mod sched;
 mod vm;
 
 use arch::apic::{self, Interface, timer};
-use arch::exit::exit;
+use arch::exit::{ExitCode, exit};
 use arch::serial::{self, println};
 use arch::{acpi, descriptors, interrupts, percpu, pit, smp};
 use memory::layout;
@@ -38,10 +38,13 @@ extern "C" fn kmain(info: u32, protocol: u32) -> ! {
     // SAFETY: once, with the arguments that we got.
     let info = unsafe { boot::info(protocol, info) };
     println!("booted by {}: {}", info.protocol, info.command_line);
+    // SAFETY: once, on the boot CPU.
+    unsafe { descriptors::init_gates() };
     // SAFETY: once, on the boot CPU and the temporary tables.
-    unsafe {
-        memory::init_heap(info);
-        descriptors::init_gates();
+    if !unsafe { memory::init_heap(info) } {
+        // Without a heap, hence without more words.
+        println!("{}", programs::report::refused("the machine has too little memory: give it 64 MiB"));
+        exit(ExitCode::Usage)
     }
     // SAFETY: the firmware's, on the temporary tables.
     let madt = info.acpi.and_then(|root| unsafe { acpi::read(root) });

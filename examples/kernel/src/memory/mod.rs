@@ -13,18 +13,16 @@ use crate::boot::{BootInfo, RegionKind};
 /// Bytes at the start of memory that are left to the firmware and to the code with which other CPUs begin.
 const LOW: u64 = 1 << 20;
 
-/// Sets up the heap.
+/// Sets up the heap. Says whether there is enough memory for one: 32 MiB, and a 60th of all.
 ///
 /// # Safety
 ///
 /// Called once, on the boot CPU, on the temporary tables.
-pub(crate) unsafe fn init_heap(info: &BootInfo) {
+pub(crate) unsafe fn init_heap(info: &BootInfo) -> bool {
+    let Some(memory) = heap::place(info) else { return false };
     // SAFETY: once, with memory that belongs to nobody.
-    unsafe { heap::init(place_heap(info)) };
-}
-
-fn place_heap(info: &BootInfo) -> Range<u64> {
-    heap::place(info).expect("memory for the heap, 32 MiB and a 60th of all: give the machine more")
+    unsafe { heap::init(memory) };
+    true
 }
 
 /// Sets up frames and the real page tables. `device` is a page of registers that is wanted as well.
@@ -33,7 +31,8 @@ fn place_heap(info: &BootInfo) -> Range<u64> {
 ///
 /// Called once, on the boot CPU, on the temporary tables, after [`init_heap`].
 pub(crate) unsafe fn init(info: &BootInfo, device: Option<u64>) {
-    frames::init(ram(info), &[0..LOW, layout::image(), place_heap(info), module(info)]);
+    let heap = heap::place(info).expect("the heap has found its place before");
+    frames::init(ram(info), &[0..LOW, layout::image(), heap, module(info)]);
     // SAFETY: once; the frames are there, and what is used now is in the image, the heap or the direct map.
     unsafe { tables::init(ram(info), device) };
 }
