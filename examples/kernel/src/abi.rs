@@ -129,8 +129,8 @@ numbered! {
 numbered! {
     /// Which part of the program a process plays.
     Role {
-        /// Says that it is there, and ends.
-        Hello = 0,
+        /// Looks whether user mode is what it should be; the status is the number of checks that fail.
+        Check = 0,
         /// The torture.
         Torture = 1,
         /// Unmaps in long batches while other threads store.

@@ -16,7 +16,7 @@ use crate::arch::trap::TrapFrame;
 use crate::sched;
 use crate::vm::{Backing, Hint, Vma, copy};
 
-/// Longest text that is printed at once, in bytes.
+/// Longest text that can be printed at once, in bytes.
 const MAX_TEXT: u64 = 512;
 
 /// Does what the program asks for. The result goes into the frame.
@@ -119,8 +119,9 @@ fn map(process: &Process, frame: &TrapFrame) -> Result<u64, Error> {
 }
 
 fn write(address: u64, bytes: u64) -> Result<u64, Error> {
-    let mut text = vec![0; bytes.min(MAX_TEXT) as usize];
+    let bytes = Some(bytes).filter(|bytes| *bytes <= MAX_TEXT).ok_or(Error::Invalid)?;
+    let mut text = vec![0; bytes as usize];
     copy::copy_in(user(address)?, &mut text).map_err(|_| Error::Address)?;
     serial::print(format_args!("{}", String::from_utf8_lossy(&text)));
-    Ok(text.len() as u64)
+    Ok(bytes)
 }

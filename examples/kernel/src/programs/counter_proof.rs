@@ -95,7 +95,7 @@ fn corruptions(
     }
     set_mutation(None);
     workload.run.stop();
-    workload.end(&mut Report::new("counter_proof"));
+    workload.end();
     if let Some(first) = vm.violations().texts().first() {
         println!("  {first}");
         seen = seen.or(Some(sched::ticks() - begun));

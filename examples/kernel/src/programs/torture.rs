@@ -67,7 +67,8 @@ pub(crate) fn run(arguments: &Arguments, info: &'static BootInfo) -> Report {
         workload.run.stop();
     }
     set_mutation(None);
-    workload.end(&mut report);
+    workload.report(&mut report);
+    workload.end();
     report.check("nothing reached a page that it should not", vm.violations().count() == 0, || {
         format!("{} times: {}", vm.violations().count(), vm.violations().texts().join("; "))
     });

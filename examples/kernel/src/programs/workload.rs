@@ -73,17 +73,22 @@ impl Workload {
         Ok(Self { vm, run, daemon, stop })
     }
 
-    /// Waits for all processes, ends the daemon, and looks whether everything has come back. Reports what was done.
-    pub(crate) fn end(self, report: &mut Report) {
+    /// Waits for all processes, and reports what was done.
+    pub(crate) fn report(&self, report: &mut Report) {
         self.run.wait_for_all();
-        self.stop.store(true, Ordering::Relaxed); // ORD: Relaxed; as above
-        self.daemon.join();
         for (name, tally) in TALLIES {
             report.figure(name, self.run.tally(*tally));
         }
         for (name, value) in self.vm.counts().iter() {
             report.figure(name, value);
         }
+    }
+
+    /// Waits for all processes, ends the daemon, and looks whether everything has come back.
+    pub(crate) fn end(self) {
+        self.run.wait_for_all();
+        self.stop.store(true, Ordering::Relaxed); // ORD: Relaxed; looked at again and again
+        self.daemon.join();
         self.run.end();
         self.vm.retire();
     }

@@ -37,7 +37,12 @@ pub(crate) fn exit(status: u64) -> ! {
 
 /// Prints.
 pub(crate) fn print(text: &str) {
-    let _ = call(Call::Write, [text.as_ptr().addr() as u64, text.len() as u64, 0, 0, 0]);
+    let _ = print_from(text.as_ptr().expose_provenance() as u64, text.len() as u64);
+}
+
+/// Prints what is at an address.
+pub(crate) fn print_from(address: u64, bytes: u64) -> Result<u64, Failed> {
+    call(Call::Write, [address, bytes, 0, 0, 0])
 }
 
 /// Begins a thread with a stack that ends at `stack`.

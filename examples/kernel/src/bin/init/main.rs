@@ -9,6 +9,7 @@
 mod abi;
 mod access;
 mod call;
+mod check;
 mod dice;
 mod lane;
 mod notes;
@@ -32,10 +33,7 @@ global_asm!(".globl start", "start:", "pushq $0", "jmp {main}", main = sym main,
 extern "C" fn main(role: u64, process: u64, seed: u64, threads: u64, until: u64) -> ! {
     access::set_up();
     match Role::from_number(role) {
-        Some(Role::Hello) => {
-            call::print("hello from ring 3\n");
-            call::exit(0)
-        }
+        Some(Role::Check) => check::run(),
         Some(Role::Torture) => torture::run(process, seed, threads, until),
         Some(Role::Unmapper) => unmapper::run(process, seed, threads, until),
         None => call::exit(1),

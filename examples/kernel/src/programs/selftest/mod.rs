@@ -4,6 +4,7 @@ mod boot;
 mod memory;
 mod processors;
 mod translation;
+mod user_mode;
 mod user_pages;
 
 use super::arguments::Arguments;
@@ -27,6 +28,7 @@ pub(crate) fn run(_arguments: &Arguments, info: &'static BootInfo) -> Report {
     processors::rate(&mut report);
     processors::contexts(&mut report);
     sched::selftest::run(&mut report);
+    user_mode::run(&mut report, info);
     translation::run(&mut report);
     report
 }
