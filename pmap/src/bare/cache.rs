@@ -37,7 +37,7 @@ impl CacheMethod {
     pub const fn is_possible(self, features: &CpuFeatures) -> bool {
         match self {
             Self::Clflushopt => features.cache_line != 0 && features.has(Features::CLFLUSHOPT),
-            Self::Clflush => features.cache_line != 0,
+            Self::Clflush => features.cache_line != 0 && features.has(Features::CLFLUSH),
             Self::Wbinvd => true,
         }
     }

@@ -206,14 +206,16 @@ impl CpuFeatures {
     }
 }
 
-/// Erratum ADL063 and its relatives: the small cores of these processors, and processors that have no others.
+/// Erratum ADL063 and its relatives: the small cores of these processors, and processors that have no others. Below a hypervisor, all
+/// of them: it may hide the kind of core, and lets its guests wander from one kind to the other.
 fn has_small_core_erratum(cpuid: &Cpuid) -> bool {
     const SMALL: u32 = 0x20;
+    let is_guest = cpuid.basic.ecx >> 31 != 0;
     let signature = cpuid.basic.eax;
     let (family, model) = (signature >> 8 & 0xf, (signature >> 4 & 0xf) | (signature >> 12 & 0xf0));
     match (family, model) {
         // Alder Lake and Raptor Lake: the small ones.
-        (6, 0x97 | 0x9a | 0xb7 | 0xba | 0xbf) => cpuid.hybrid.eax >> 24 == SMALL,
+        (6, 0x97 | 0x9a | 0xb7 | 0xba | 0xbf) => is_guest || cpuid.hybrid.eax >> 24 == SMALL,
         // Alder Lake N.
         (6, 0xbe) => true,
         _ => false,

@@ -2,7 +2,8 @@
 //! same purpose, and on the current CPU only, but for INVLPGB.
 //!
 //! All need ring 0 and fault elsewhere. `asm!` without `nomem` orders them against the page-table stores before and the accesses
-//! after them as far as the compiler goes; the processor orders them itself (Intel SDM vol. 3, 8.3: serializing, or a fence for loads).
+//! after them as far as the compiler goes; the processor orders them itself (Intel SDM vol. 3, 8.3: serializing, or a fence for loads),
+//! but for INVLPGB: what it has to do is done when a TLBSYNC after it is.
 
 use core::arch::asm;
 

@@ -109,6 +109,10 @@ fn the_pmap_hears_of_what_all_have() {
     assert_eq!(mixed.tlb_features(), epyc.tlb_features());
     assert_eq!(epyc.common(&features(&recorded::BOCHS_SKYLAKE_X)).vendor, Vendor::Other);
     // What is taken out is out, wherever it counts.
+    let mut without = features(&recorded::BOCHS_ATHLON_64);
+    assert_eq!(CacheMethod::best(&without), CacheMethod::Clflush);
+    without.features -= Features::CLFLUSH;
+    assert_eq!(CacheMethod::best(&without), CacheMethod::Wbinvd);
     let mut without = epyc;
     without.features -= Features::PCID;
     assert_eq!(without.tlb_features().pcids, 0);
@@ -124,6 +128,12 @@ fn small_cores_of_hybrid_processors_are_known() {
     let mut without = small;
     without.features -= Features::PCID;
     assert!(!without.invlpg_misses_globals(), "only while PCIDs are on");
+    // A hypervisor hides the kind of core, or tells that of another one than the guest runs on a moment later.
+    for hybrid in [0, 0x4000_0001] {
+        let mut guest = recorded::alder_lake(hybrid);
+        guest[1][2] |= 1 << 31;
+        assert!(features(&guest).invlpg_misses_globals(), "{hybrid:#x}");
+    }
     let mut n_series = recorded::BOCHS_SKYLAKE_X;
     n_series[1][0] = 0x000b_06e0;
     assert!(features(&n_series).invlpg_misses_globals());
