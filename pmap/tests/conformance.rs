@@ -14,7 +14,7 @@ use lock_api::{RawMutex, RawRwLock};
 use pmap::conformance::{Outcome, Rule, SetupError, Suite};
 use pmap::mutation::Mutation;
 use pmap::sim::{self, Adversary, Config, CpuModel, Mode, SimMachine};
-use pmap::{Frame, FrameUse, Machine, System};
+use pmap::{Access, EnterFlags, Frame, FrameUse, Machine, Protection, System, VirtAddr};
 use support::{assert_clean, cpu};
 
 /// Runs the suite on a system of the software machine, or of one around it.
@@ -219,6 +219,14 @@ fn misuse_is_an_error_value() {
         let own = machine.allocate_frame(FrameUse::PageTable).expect("a frame");
         let beyond = Frame(1 << 30);
         assert_eq!(Suite::new(&system, [frame, beyond]).map(|_| ()).unwrap_err(), SetupError::Frame(beyond));
+        let refused = |frames| Suite::new(&system, frames).map(|_| ()).unwrap_err();
+        assert_eq!(refused([frame, frame]), SetupError::Frame(frame), "no two values in one frame");
+        let space = system.create().expect("memory");
+        space
+            .enter(VirtAddr(0x1000), frame, Protection::READ, Access::Read, EnterFlags::empty())
+            .expect("memory");
+        assert_eq!(refused([own, frame]), SetupError::Frame(frame), "it is somebody's");
+        drop(space);
         let suite = Suite::new(&system, [frame, own]).expect("a suite");
         let read = |va| machine.supervisor_read(va).expect("it is mapped");
         assert!(suite.run(read).is_ok());

@@ -15,6 +15,7 @@ use crate::error::{EnterError, Shortage};
 use crate::machine::Machine;
 use crate::pmap::Pmap;
 use crate::protection::{Access, EnterFlags, Protection};
+use crate::record::PageRecord;
 use crate::system::System;
 
 /// Where the two frames are mapped, in leaf tables of their own.
@@ -42,7 +43,7 @@ pub struct Outcome {
 pub enum SetupError {
     /// See [`Shortage`].
     Shortage,
-    /// One of the frames cannot be mapped, or is not a managed one of the machine's memory.
+    /// One of the frames cannot be mapped, is mapped already, is not a managed one of the machine's memory, or is the other one, too.
     Frame(Frame),
 }
 
@@ -104,15 +105,21 @@ impl<'s, M: Machine> Suite<'s, M> {
     ///
     /// [`SetupError`].
     pub fn new(system: &'s System<M>, frames: [Frame; 2]) -> Result<Self, SetupError> {
+        let is_free = |page: &PageRecord| page.is_managed() && !system.page_is_mapped(page);
+        for frame in frames {
+            if !system.page(frame).is_some_and(is_free) {
+                return Err(SetupError::Frame(frame));
+            }
+        }
+        if frames[0] == frames[1] {
+            return Err(SetupError::Frame(frames[1]));
+        }
         let spaces = [system.create()?, system.create()?];
         let mut entered = [[Entry::default(); 2]; 2];
         let mut tables = [frames; 2];
         for (space, (entered, tables)) in spaces.iter().zip(entered.iter_mut().zip(&mut tables)) {
             for (index, place) in PLACES.into_iter().enumerate() {
                 let frame = frames[index];
-                if !system.page(frame).is_some_and(|page| page.is_managed()) {
-                    return Err(SetupError::Frame(frame));
-                }
                 let rights = Protection::READ | Protection::WRITE;
                 space.enter(place, frame, rights, Access::Write, EnterFlags::WIRED).map_err(|error| {
                     match error {
