@@ -118,6 +118,9 @@ impl<M: Machine> System<M> {
 
     /// Excludes `page` from management, so that its mappings get no PV entries, or takes it in again.
     ///
+    /// A mapping that somebody is entering at this moment may be of the one kind or of the other: the caller keeps the page from
+    /// being entered meanwhile. Unmanaged mappings that there are when the page is taken in are not known, and remain.
+    ///
     /// # Errors
     ///
     /// [`StillMapped`] if the page has managed mappings; nothing has changed.
