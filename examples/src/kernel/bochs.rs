@@ -8,15 +8,12 @@ use super::tools::{BOCHS_BIOS, BOCHS_VGA_BIOS, Tools};
 use super::{Boot, iso, setup};
 use crate::error::Error;
 
-/// Has PCIDs, INVPCID and x2APIC, which QEMU's translator lacks.
-const DEFAULT_CPU: &str = "corei7_skylake_x";
-
 /// The command that boots the kernel, by GRUB from an image of a CD.
 ///
 /// The `term` display opens a pseudo-terminal by itself. Debian's Bochs has its debugger compiled in, which would wait for a
 /// command before the first instruction: a file gives it "continue". Whenever it asks again, the end of its input ends Bochs.
 pub(super) fn command(boot: &Boot<'_>, tools: &Tools) -> Result<Command, Error> {
-    let model = boot.options.cpu.as_deref().unwrap_or(DEFAULT_CPU);
+    let model = boot.options.cpu();
     check_model(model, tools)?;
     let image = iso::make(boot, tools)?;
     let configuration = boot.scratch.join("bochsrc");

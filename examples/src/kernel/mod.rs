@@ -56,7 +56,7 @@ pub fn kernel(options: &Options) -> Result<Outcome, Error> {
     let interrupt = run::Interrupt::catch()?;
     let built = match &options.built {
         Some(folder) => build::Built::in_folder(folder)?,
-        None => build::build(options.mutation.is_some())?,
+        None => build::build(options.needs_mutations())?,
     };
     let folder = tempfile::Builder::new().prefix("pmaplab-kernel-").tempdir().map_err(setup("a folder"))?;
     let scratch = folder.path().to_owned();

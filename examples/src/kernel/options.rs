@@ -118,6 +118,19 @@ impl Options {
         self.program == "replay"
     }
 
+    /// The CPU model. Bochs' has PCIDs, INVPCID and x2APIC, which QEMU's translator lacks.
+    pub(super) fn cpu(&self) -> &str {
+        self.cpu.as_deref().unwrap_or(match self.emulator {
+            Emulator::Qemu => "max",
+            Emulator::Bochs => "corei7_skylake_x",
+        })
+    }
+
+    /// Whether the kernel must have the switches that turn safety mechanisms off.
+    pub(super) fn needs_mutations(&self) -> bool {
+        self.mutation.is_some() || self.program == "counter_proof"
+    }
+
     /// How CPUs are run.
     pub(super) fn accel(&self) -> Accel {
         self.accel.unwrap_or(Accel::Parallel)

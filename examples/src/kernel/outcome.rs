@@ -177,7 +177,7 @@ fn conclude(
         "host".into(),
         json!({
             "emulator": options.emulator.name().to_lowercase(),
-            "cpu_model": options.cpu,
+            "cpu_model": options.cpu(),
             "smp": options.smp,
             "accel": accel,
             "memory_mib": options.memory,

@@ -11,16 +11,15 @@ use super::tools::Tools;
 const EXIT_PORT: &str = "isa-debug-exit,iobase=0xf4,iosize=4";
 
 /// What QEMU calls the CPU models that have short names here.
-fn cpu(model: Option<&str>) -> &str {
+fn cpu(model: &str) -> &str {
     match model {
-        None => "max",
         // No CMPXCHG16B.
-        Some("no-cx16") => "qemu64,-cx16",
+        "no-cx16" => "qemu64,-cx16",
         // No execute-disable bit; and qemu64 has no 1 GiB pages.
-        Some("no-nx") => "qemu64,-nx",
+        "no-nx" => "qemu64,-nx",
         // All but 1 GiB pages.
-        Some("no-1g") => "max,-pdpe1gb",
-        Some(other) => other,
+        "no-1g" => "max,-pdpe1gb",
+        other => other,
     }
 }
 
@@ -35,7 +34,7 @@ pub(super) fn command(boot: &Boot<'_>, tools: &Tools) -> Command {
         Accel::Single => command.args(["-accel", "tcg,thread=single"]),
         Accel::Deterministic => command.args(["-accel", "tcg,thread=single", "-icount", "shift=1,sleep=off"]),
     };
-    command.args(["-cpu", cpu(options.cpu.as_deref())]);
+    command.args(["-cpu", cpu(options.cpu())]);
     command.arg("-smp").arg(options.smp.to_string());
     command.arg("-m").arg(format!("{}M", options.memory));
     let mut serial = OsString::from("file:");
