@@ -5,6 +5,7 @@ use pmap::shootdown::Shootdowns;
 use x86_64::instructions::interrupts;
 
 use crate::arch::trap::{self, TrapFrame};
+use crate::vm::visit;
 use crate::{machine, process, sched};
 
 /// The timer of this CPU has ticked. Interrupts are off.
@@ -22,7 +23,9 @@ pub(crate) fn shootdown() {
 
 /// A page fault at `address` that nobody has foreseen.
 pub(crate) fn page_fault(frame: &mut TrapFrame, address: u64) {
-    process::fault::page_fault(frame, address);
+    if !visit::page_fault(frame, address) {
+        process::fault::page_fault(frame, address);
+    }
 }
 
 /// Another exception.

@@ -17,6 +17,7 @@ mod panic;
 mod process;
 mod programs;
 mod sched;
+mod trace;
 mod vm;
 
 use arch::apic::{self, Interface, timer};

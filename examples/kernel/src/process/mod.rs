@@ -24,7 +24,7 @@ use crate::arch::trap::TrapFrame;
 use crate::sched::{self, KernelScheduler, Mutex, NoStack};
 use crate::vm::{Backing, Space, Vma};
 
-pub(crate) use program::{Program, ProgramError};
+pub(crate) use program::{Program, ProgramError, boot_file};
 pub(crate) use run::{Run, StartError};
 
 /// Where a process's first stack ends.

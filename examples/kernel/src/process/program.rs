@@ -63,7 +63,14 @@ impl From<elf::ParseError> for ProgramError {
 }
 
 /// The file `name` of the boot module.
-fn file(module: Option<&'static [u8]>, name: &'static str) -> Result<&'static [u8], ProgramError> {
+///
+/// # Errors
+///
+/// [`ProgramError`] if there is none.
+pub(crate) fn boot_file(
+    module: Option<&'static [u8]>,
+    name: &'static str,
+) -> Result<&'static [u8], ProgramError> {
     let module = module.ok_or(ProgramError::NoModule)?;
     let archive = tar_no_std::TarArchiveRef::new(module).map_err(|_| ProgramError::NotAnArchive)?;
     let entry = archive.entries().find(|entry| entry.filename().as_str() == Ok(name));
@@ -81,7 +88,7 @@ impl Program {
         module: Option<&'static [u8]>,
         name: &'static str,
     ) -> Result<Self, ProgramError> {
-        let bytes = file(module, name)?;
+        let bytes = boot_file(module, name)?;
         let elf = ElfBytes::<LittleEndian>::minimal_parse(bytes)?;
         if elf.ehdr.e_machine != EM_X86_64 || elf.ehdr.e_type != ET_EXEC {
             return Err(ProgramError::NotExecutable);

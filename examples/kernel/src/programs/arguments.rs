@@ -26,6 +26,8 @@ pub(crate) struct Arguments {
     pub(crate) lending: bool,
     /// Whether CPUs keep an address space loaded while they run kernel threads.
     pub(crate) lazy: bool,
+    /// How many frames the pages of programs share; without it most of memory.
+    pub(crate) frames: Option<usize>,
 }
 
 /// Why a command line was refused.
@@ -70,10 +72,12 @@ impl Arguments {
             mutation: None,
             lending: true,
             lazy: true,
+            frames: None,
         };
         for word in command_line.split_ascii_whitespace() {
             let (key, value) = word.split_once('=').ok_or(BadArgument::NotAPair(word))?;
             match key {
+                "frames" => arguments.frames = Some(parse(key, value)?),
                 "program" => arguments.program = value,
                 "seconds" => arguments.seconds = parse(key, value)?,
                 "seed" => arguments.seed = parse(key, value)?,

@@ -5,6 +5,7 @@ mod conformance;
 mod counter_proof;
 mod di_bench;
 mod inversion;
+mod replay;
 pub(crate) mod report;
 mod selftest;
 mod torture;
@@ -30,6 +31,7 @@ const PROGRAMS: &[Program] = &[
     Program { name: "conformance", run: conformance::run },
     Program { name: "di_bench", run: di_bench::run },
     Program { name: "inversion", run: inversion::run },
+    Program { name: "replay", run: replay::run },
     Program { name: "torture", run: torture::run },
     Program { name: "counter_proof", run: counter_proof::run },
 ];

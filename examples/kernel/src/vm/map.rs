@@ -30,7 +30,8 @@ pub(crate) enum Backing {
 }
 
 impl Backing {
-    fn advanced(&self, pages: u64) -> Self {
+    /// What is shown from so many pages further on.
+    pub(super) fn advanced(&self, pages: u64) -> Self {
         match self {
             Self::Anonymous => Self::Anonymous,
             Self::Shared { object, first } => Self::Shared { object: object.clone(), first: first + pages },

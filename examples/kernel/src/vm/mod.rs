@@ -2,8 +2,9 @@
 //!
 //! `map` says what is mapped where; `object` holds the pages of files and of shared memory; `page` is one page, wherever
 //! its contents are at the moment; `space` joins these with a pmap. `fault` resolves page faults, `range` has unmap,
-//! protect and advice, `fork` copies a space. `pool` hands out frames, `pageout` takes them back, `swap` keeps what they
-//! held. `copy` moves bytes between kernel and user addresses.
+//! protect and advice, `discard` and `remap` throw pages away and move them, `fork` copies a space. `pool` hands out frames, `pageout` takes them back, `swap` keeps what they
+//! held. `copy` moves bytes between kernel and user addresses; `visit` has kernel threads
+//! touch user addresses as programs do.
 //!
 //! # Locks
 //!
@@ -34,24 +35,30 @@
 
 pub(crate) mod copy;
 mod counts;
+mod discard;
 pub(crate) mod fault;
 mod fork;
+mod made_up;
 mod map;
 mod object;
 mod page;
 pub(crate) mod pageout;
 mod pool;
 mod range;
+mod remap;
 mod space;
 mod swap;
 mod violations;
+pub(crate) mod visit;
 
 use alloc::boxed::Box;
 
 pub(crate) use counts::Counts;
+pub(crate) use made_up::made_up_word;
 pub(crate) use map::{Backing, Vma};
 pub(crate) use object::Object;
 pub(crate) use range::Hint;
+pub(crate) use remap::RemapError;
 pub(crate) use space::Space;
 pub(crate) use violations::Violations;
 

@@ -9,11 +9,34 @@ use super::Vm;
 use super::page::{Origin, Page, PageRef};
 use crate::sched::Mutex;
 
+/// What an object holds before anybody stores to it.
+enum Contents {
+    /// These bytes, then zeroes. Anonymous memory has none.
+    Bytes(&'static [u8]),
+    /// What is made up for this number.
+    MadeUp(u32),
+}
+
+impl Contents {
+    fn page(&self, number: u64) -> Origin {
+        let bytes = match self {
+            Self::Bytes(bytes) => bytes,
+            Self::MadeUp(file) => return Origin::MadeUp { file: *file, page: number },
+        };
+        let size = PAGE_SIZE as usize;
+        let start = usize::try_from(number).ok().and_then(|n| n.checked_mul(size)).unwrap_or(usize::MAX);
+        let rest = bytes.get(start..).unwrap_or_default();
+        match rest.len() {
+            0 => Origin::Zeroes,
+            length => Origin::File(&rest[..length.min(size)]),
+        }
+    }
+}
+
 /// An object. Its pages exist once, whoever maps it.
 pub(crate) struct Object {
     vm: &'static Vm,
-    /// The file's bytes; none for anonymous memory.
-    bytes: &'static [u8],
+    contents: Contents,
     pages: Mutex<BTreeMap<u64, PageRef>>,
 }
 
@@ -21,27 +44,28 @@ impl Object {
     /// Anonymous memory, zero at first.
     #[must_use]
     pub(crate) fn anonymous(vm: &'static Vm) -> Arc<Self> {
-        Self::file(vm, &[])
+        Self::new(vm, Contents::Bytes(&[]))
     }
 
     /// A file. Behind its end there are zeroes.
     #[must_use]
     pub(crate) fn file(vm: &'static Vm, bytes: &'static [u8]) -> Arc<Self> {
-        Arc::new(Self { vm, bytes, pages: Mutex::default() })
+        Self::new(vm, Contents::Bytes(bytes))
+    }
+
+    /// A file that has only a number: [`made_up_word`](super::made_up_word) says what is in it.
+    #[must_use]
+    pub(crate) fn made_up(vm: &'static Vm, file: u32) -> Arc<Self> {
+        Self::new(vm, Contents::MadeUp(file))
+    }
+
+    fn new(vm: &'static Vm, contents: Contents) -> Arc<Self> {
+        Arc::new(Self { vm, contents, pages: Mutex::default() })
     }
 
     /// Page `number` of it.
     pub(super) fn page(&self, number: u64) -> PageRef {
-        let new = || {
-            let size = PAGE_SIZE as usize;
-            let start = usize::try_from(number).ok().and_then(|n| n.checked_mul(size)).unwrap_or(usize::MAX);
-            let rest = self.bytes.get(start..).unwrap_or_default();
-            let origin = match rest.len() {
-                0 => Origin::Zeroes,
-                length => Origin::File(&rest[..length.min(size)]),
-            };
-            Arc::new(Mutex::new(Page::absent(origin)))
-        };
+        let new = || Arc::new(Mutex::new(Page::absent(self.contents.page(number))));
         self.pages.lock().entry(number).or_insert_with(new).clone()
     }
 }

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use pmap::{Frame, PAGE_SIZE};
 
 use super::swap::Slot;
-use super::{Shortage, Vm};
+use super::{Shortage, Vm, made_up_word};
 use crate::sched::Mutex;
 
 /// A page, shared by everything that refers to it. Its lock makes it busy: nobody enters it into a page table meanwhile.
@@ -17,6 +17,11 @@ pub(super) enum Origin {
     Zeroes,
     /// A part of a file, at most a page; the rest is zeroes.
     File(&'static [u8]),
+    /// A page of a file that has no bytes ([`made_up_word`]).
+    MadeUp {
+        file: u32,
+        page: u64,
+    },
 }
 
 /// A page. All of it is protected by its lock.
@@ -68,6 +73,13 @@ impl Vm {
             }
             (None, Origin::File(bytes)) => {
                 self.read_file(frame, bytes);
+                self.counts.file_reads.add_one();
+            }
+            (None, Origin::MadeUp { file, page }) => {
+                for (index, word) in (0..).zip(super::pool::words(self.system, frame)) {
+                    // ORD: Relaxed; as in `read_file`.
+                    word.store(made_up_word(file, page, index), core::sync::atomic::Ordering::Relaxed);
+                }
                 self.counts.file_reads.add_one();
             }
             (None, Origin::Zeroes) => self.zero(frame),

@@ -142,6 +142,12 @@ impl Vm {
         record
     }
 
+    /// Frames in all.
+    #[must_use]
+    pub(crate) fn frames(&self) -> usize {
+        self.pool.total()
+    }
+
     /// Frames that are free at the moment.
     #[must_use]
     pub(crate) fn free_frames(&self) -> usize {
