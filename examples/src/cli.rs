@@ -204,7 +204,7 @@ impl PvLocks {
     }
 }
 
-fn parse_memory(text: &str) -> Result<Memory, String> {
+pub(crate) fn parse_memory(text: &str) -> Result<Memory, String> {
     let wrong = || format!("\"{text}\" is neither a number of frames nor a percentage such as 60%");
     match text.strip_suffix('%') {
         Some(percent) => {

@@ -28,6 +28,7 @@ pub use outcome::Outcome;
 
 use crate::error::Error;
 use module::BootModule;
+use replay::Replay;
 
 /// What an emulator is given.
 struct Boot<'a> {
@@ -65,7 +66,7 @@ pub fn kernel(options: &Options) -> Result<Outcome, Error> {
         kernel: built.kernel,
         module: BootModule { init: &built.init, trace: replay.as_ref().map(|r| &r.stream[..]) }
             .write(&scratch)?,
-        command_line: options.command_line(),
+        command_line: options.command_line() + &replay.as_ref().map(Replay::arguments).unwrap_or_default(),
         serial: scratch.join("serial"),
         scratch,
     };

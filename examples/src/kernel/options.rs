@@ -6,7 +6,9 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use pmap::mutation::Mutation;
 
+use crate::cli::parse_memory;
 use crate::error::Error;
+use crate::replay::Memory;
 
 /// Options of `pmaplab kernel`.
 #[derive(Args, Clone, Debug)]
@@ -56,6 +58,10 @@ pub struct Options {
     /// Replay only so many events of it, from the first on [default: as many as the machine's memory has room for].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub events: Option<u32>,
+    /// Frames for the contents of pages: a number, or a percentage of what the events need at most, such as 60%; the page
+    /// daemon takes and returns the rest [default: most of the machine's memory].
+    #[arg(long, value_name = "N|P%", value_parser = parse_memory)]
+    pub frames: Option<Memory>,
     /// Stop the emulator after this many seconds [default: --seconds and a generous allowance for the emulator].
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=604_800))]
     pub time_limit: Option<u32>,
@@ -107,8 +113,9 @@ impl Options {
         if self.emulator == Emulator::Bochs && self.accel.is_some() {
             return Err(Error::Option("--accel is a choice of QEMU; Bochs is deterministic".to_owned()));
         }
-        if !self.is_replay() && (self.trace.is_some() || self.events.is_some()) {
-            return Err(Error::Option("--trace and --events are for --program replay".to_owned()));
+        let is_for_replay = self.trace.is_some() || self.events.is_some() || self.frames.is_some();
+        if is_for_replay && !self.is_replay() {
+            return Err(Error::Option("--trace, --events and --frames are for --program replay".to_owned()));
         }
         Ok(())
     }
@@ -244,6 +251,8 @@ mod tests {
         }
         assert!(parse("--emulator bochs --accel single").unwrap().check().is_err());
         assert!(parse("--events 5").unwrap().check().is_err());
+        assert!(parse("--frames 60%").unwrap().check().is_err());
+        assert!(parse("--program replay --frames 60%").unwrap().check().is_ok());
         assert!(parse("--emulator bochs --program replay --events 5").unwrap().check().is_ok());
     }
 
