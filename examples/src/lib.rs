@@ -8,6 +8,10 @@
 //! Where does an unmap go? `replay/event.rs` → `vm/range.rs` (`unmap`) → `Pmap::remove` →
 //! `pmap::shootdown` → the software machine's interrupt, on every CPU that runs the address space.
 
+// What is tested here of the kernel, which has no `std`, names it so.
+#[cfg(test)]
+extern crate alloc;
+
 pub mod bench;
 pub mod cli;
 pub mod dispatch;

@@ -19,6 +19,8 @@ mod qemu;
 mod replay;
 mod run;
 mod serial;
+#[cfg(test)]
+mod shadow_tests;
 mod tools;
 
 use std::path::PathBuf;

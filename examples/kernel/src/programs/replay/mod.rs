@@ -23,7 +23,7 @@ use pmap::CpuId;
 use super::arguments::Arguments;
 use super::report::Report;
 use super::torture::accounts;
-use super::workload::{DAEMON, USER, set_mutation};
+use super::workload::{USER, set_mutation};
 use crate::arch::percpu;
 use crate::arch::serial::println;
 use crate::boot::BootInfo;
@@ -143,7 +143,8 @@ impl Replay {
         stop: &Arc<AtomicBool>,
     ) -> Result<(Handle, Vec<Handle>), sched::NoStack> {
         let (vm, stopped) = (self.vm, stop.clone());
-        let daemon = sched::spawn("page daemon", DAEMON, move || {
+        // No more urgent than the threads that replay: they cannot go to another CPU when it wants theirs, and wait for each other.
+        let daemon = sched::spawn("page daemon", USER, move || {
             // ORD: Relaxed; as in `run`.
             vm.run_daemon(|| stopped.load(Ordering::Relaxed));
         })?;
