@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use pmap::{Protection, VirtAddr, VirtRange};
 use proptest::prelude::*;
 
-#[allow(dead_code, reason = "the kernel uses all of it")]
+#[allow(dead_code, unused_imports, reason = "the kernel uses all of it")]
 #[path = "../../kernel/src/programs/replay/shadow/mod.rs"]
 mod shadow;
 

@@ -55,7 +55,8 @@ impl Vm {
         if !core::mem::replace(&mut page.queued, true) {
             let mut queue = self.reclaim.queue.lock();
             // Pages that ended are left in the queue; now and then they go, should no reclaiming have met them.
-            if queue.len() > 4 * self.pool.total() {
+            let in_use = self.pool.total().saturating_sub(self.pool.free_count());
+            if queue.len() > 2 * in_use + 1024 {
                 queue.retain(|page| page.strong_count() > 0);
             }
             queue.push_back(Arc::downgrade(this));
