@@ -125,6 +125,7 @@ const FAULTS: &[(Fault, CpuModel, Rule)] = &[
     (Fault::NeverPinned, CpuModel::Haswell, Rule::NotPinned),
     (Fault::ForgetfulInvlpg, CpuModel::Haswell, Rule::InvalidatePage),
     (Fault::InvlpgOfSmallCores, CpuModel::AlderLake, Rule::InvalidatePageGlobal),
+    (Fault::InvlpgOfOnePcid, CpuModel::Haswell, Rule::InvalidatePageGlobalElsewhere),
     (Fault::NoFullFlush, CpuModel::Core2, Rule::InvalidateEverything),
     (Fault::FullFlushKeepsGlobals, CpuModel::Haswell, Rule::InvalidateEverythingGlobal),
     (Fault::FullFlushOfOnePcid, CpuModel::Haswell, Rule::InvalidateEverythingPcids),

@@ -46,6 +46,7 @@ rules! {
     InvalidatePage: "invalidate_page drops the translation of its page under the current PCID";
     InvalidatePageTables: "invalidate_page drops what paging-structure caches hold under the current PCID";
     InvalidatePageGlobal: "invalidate_page drops global translations, unless invlpg_misses_globals()";
+    InvalidatePageGlobalElsewhere: "invalidate_page drops global translations that were made under another PCID (CR4.PGE is set)";
     InvalidateEverything: "invalidate_everything drops translations of the current address space";
     InvalidateEverythingGlobal: "invalidate_everything drops global translations";
     InvalidateEverythingPcids: "invalidate_everything drops translations under every PCID";

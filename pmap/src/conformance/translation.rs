@@ -227,6 +227,13 @@ impl<'a, 's, M: Machine> Bench<'a, 's, M> {
         if !machine.invlpg_misses_globals() {
             let drop_page = || self.window().into_iter().for_each(|va| machine.invalidate_page(va));
             self.try_global(Rule::InvalidatePageGlobal, drop_page)?;
+            if self.has_pcids {
+                self.try_global(Rule::InvalidatePageGlobalElsewhere, || {
+                    self.enter(1, false);
+                    drop_page();
+                    self.enter(0, true);
+                })?;
+            }
         }
         Ok(())
     }
