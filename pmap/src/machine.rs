@@ -225,6 +225,9 @@ pub unsafe trait Machine: Sized + Sync {
     // --- Translation on the current CPU ---
 
     /// What the CPUs have for it. Never changes, and holds for every CPU that is taken into service.
+    ///
+    /// Where there are PCIDs, CR4.PGE is set as well as CR4.PCIDE: the kernel window's entries have the global bit, and one INVLPG
+    /// must drop what is cached of them, whatever the PCID under which the processor walked.
     #[inline]
     fn tlb_features(&self) -> TlbFeatures {
         TlbFeatures::NONE

@@ -186,11 +186,12 @@ impl CpuFeatures {
         self.features.contains(features)
     }
 
-    /// What [`Machine::tlb_features`](crate::Machine::tlb_features) is to say, provided that CR4.PCIDE is set on every CPU if this
-    /// has [`Features::PCID`]. INVPCID is of no use to the pmap without PCIDs.
+    /// What [`Machine::tlb_features`](crate::Machine::tlb_features) is to say, provided that CR4.PCIDE and CR4.PGE are set on every CPU if this
+    /// has [`Features::PCID`] and [`Features::PGE`]; without the one the other counts for nothing. INVPCID is of no use to the pmap without PCIDs.
     #[must_use]
     pub const fn tlb_features(&self) -> TlbFeatures {
-        let pcid = self.has(Features::PCID);
+        // Otherwise the kernel's translations, cached under all PCIDs, would outlive an INVLPG.
+        let pcid = self.has(Features::PCID.union(Features::PGE));
         TlbFeatures {
             pcids: if pcid { Pcid::COUNT } else { 0 },
             invpcid: self.has(Features::INVPCID),

@@ -116,6 +116,9 @@ fn the_pmap_hears_of_what_all_have() {
     let mut without = epyc;
     without.features -= Features::PCID;
     assert_eq!(without.tlb_features().pcids, 0);
+    let mut without_globals = epyc;
+    without_globals.features -= Features::PGE;
+    assert_eq!(without_globals.tlb_features().pcids, 0, "an INVLPG would miss the kernel's translations");
     assert!(!without.cr4().contains(Cr4Flags::PCID) && epyc.cr4().contains(Cr4Flags::PCID));
 }
 
