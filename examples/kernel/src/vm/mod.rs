@@ -10,17 +10,18 @@
 //!
 //! All are mutexes that lend priority, and whose waiters serve shootdowns, because the pmap is called with them held. Outermost first:
 //!
-//! 1. a space's map (`Space::map`): shared for faults, exclusive for changes;
-//! 2. a space's private pages (`Space::private`), held by a fault until its mapping is entered;
-//! 3. the table of pages of one object; never held while a page is locked;
-//! 4. a page: its lock is what makes it *busy*. A second one is locked with one held only if nobody else knows it yet;
-//! 5. free frames, the daemon's queues, free swap slots, violations: leaves.
+//! 1. whether a space's page tables lag behind its map (`Space::lag`): shared for unmap and protect, exclusive for a fork;
+//! 2. a space's map (`Space::map`): shared for faults, exclusive for changes;
+//! 3. a space's private pages (`Space::private`), held by a fault until its mapping is entered;
+//! 4. the table of pages of one object; never held while a page is locked;
+//! 5. a page: its lock is what makes it *busy*. A second one is locked with one held only if nobody else knows it yet;
+//! 6. free frames, the daemon's queues, free swap slots, violations: leaves.
 //!
 //! Whoever finds no frame lets go of everything, reclaims, and starts over.
 //!
 //! # Why the races come out right
 //!
-//! *A fault against an unmap.* The unmap takes the range out of the map exclusively, then calls `Pmap::remove` with no lock held.
+//! *A fault against an unmap.* The unmap takes the range out of the map exclusively, then calls `Pmap::remove` without the map.
 //! A fault that came earlier has entered its mapping by then, since it held the map shared; one that comes later finds nothing.
 //!
 //! *A frame goes back* only when no space holds its page, and a space stops holding a page only after `Pmap::remove` of the
@@ -29,6 +30,9 @@
 //! *The page daemon* locks the page, so nobody enters it, and no space at all. Between its `remove_all` and somebody's `Pmap::remove` of the
 //! same page there is no lock of this layer: that the frame is not reused while a stale translation is left is what
 //! delayed invalidation is for. `counter_proof` shows what happens without.
+//!
+//! *A fork against an unmap or a protect* waits until the page tables have followed the map: it would copy mappings to pages that are about
+//! to be freed, or leave a right to write to pages that both sides see from then on.
 //!
 //! *A store in place* to a private page needs a page with one holder. Only a fork of that holder adds another one, and a fork
 //! holds the map exclusively.

@@ -20,6 +20,7 @@ pub(crate) enum Hint {
 impl Space {
     /// Removes whatever is mapped in `range`. On return no CPU reaches it.
     pub(crate) fn unmap(&self, range: VirtRange) {
+        let lag = self.lag.read();
         let (gone, pages) = {
             let mut map = self.map.write();
             (map.remove(range), self.take_private(range))
@@ -27,6 +28,7 @@ impl Space {
         // Nobody will use them here any more: whoever needs a frame looks at them first.
         self.vm.suggest(&pages);
         self.pmap.remove(range);
+        drop(lag);
         pages.iter().for_each(|page| self.vm.let_go(page));
         // With the last mapping of an object its frames go: only now.
         drop(gone);
@@ -35,6 +37,7 @@ impl Space {
     /// Gives whatever is mapped in `range` other rights. Rights that are taken away are gone on every CPU on return; rights
     /// that are added come by faults.
     pub(crate) fn protect(&self, range: VirtRange, protection: Protection) {
+        let _lag = self.lag.read();
         self.map.write().protect(range, protection);
         self.pmap.protect(range, readable(protection));
     }

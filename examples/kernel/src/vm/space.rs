@@ -17,6 +17,8 @@ pub(super) type Private = BTreeMap<u64, PageRef>;
 pub(crate) struct Space {
     pub(super) vm: &'static Vm,
     pub(super) pmap: SpacePmap,
+    /// Held shared from a change of the map until the page tables have followed. A fork copies both, so it holds this exclusively.
+    pub(super) lag: RwLock<()>,
     pub(super) map: RwLock<Map>,
     pub(super) private: Mutex<Private>,
 }
@@ -29,7 +31,7 @@ impl Space {
     /// [`Shortage`] if there is no frame for the root table.
     pub(crate) fn new(vm: &'static Vm) -> Result<Self, Shortage> {
         let pmap = vm.system().create().map_err(|_| Shortage)?;
-        Ok(Self { vm, pmap, map: RwLock::default(), private: Mutex::default() })
+        Ok(Self { vm, pmap, lag: RwLock::default(), map: RwLock::default(), private: Mutex::default() })
     }
 
     /// What a CPU that runs the space activates.
