@@ -46,11 +46,15 @@ pub(crate) unsafe fn can_execute(address: *const u8) -> bool {
 
 /// Lets a probe go on whose access faulted. Says whether the frame is that of a probe.
 pub(super) fn recover(frame: &mut TrapFrame) -> bool {
+    // A program may jump anywhere.
+    if frame.is_user() {
+        return false;
+    }
     let at = |symbol: *const u8| frame.rip == symbol as u64;
     let fetch = PageFaultErrorCode::INSTRUCTION_FETCH.bits();
     let is_access = at(&raw const probe_read_at) || at(&raw const probe_write_at);
     if !is_access {
-        if frame.is_user() || frame.error_code & fetch == 0 {
+        if frame.error_code & fetch == 0 {
             return false;
         }
         // SAFETY: the kernel's own stack pointer at a fetch that faulted: its stack is there.

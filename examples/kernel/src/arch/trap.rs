@@ -145,21 +145,33 @@ extern "C" fn trap_dispatch(frame: &mut TrapFrame) {
                 events::page_fault(frame, address);
             }
         }
-        // The last user instruction was the last one of the user half: going back there is no more possible
-        // than going there was.
-        SYSTEM_CALL if !VirtAddr(frame.rip).is_user() => {
-            frame.vector = GENERAL_PROTECTION;
-            events::exception(frame);
-        }
+        SYSTEM_CALL if has_run_off(frame) => run_off(frame),
         SYSTEM_CALL => events::system_call(frame),
         vector if vector < 32 => {
             if !probe::recover(frame) {
                 events::exception(frame);
             }
         }
-        vector => interrupt(vector as u8),
+        vector => {
+            interrupt(vector as u8);
+            if has_run_off(frame) {
+                run_off(frame);
+            }
+        }
     }
     events::before_return(frame);
+}
+
+/// Whether the last user instruction was the last one of the user half. Going back to behind it is not possible: SYSRET and IRETQ would fault
+/// in the kernel, and after SWAPGS.
+fn has_run_off(frame: &TrapFrame) -> bool {
+    frame.is_user() && !VirtAddr(frame.rip).is_user()
+}
+
+/// Ends a program for the exception that it would have met next.
+fn run_off(frame: &mut TrapFrame) {
+    frame.vector = GENERAL_PROTECTION;
+    events::exception(frame);
 }
 
 /// An interrupt of the local APIC.

@@ -75,7 +75,7 @@ impl Builder {
             let bits = unsafe { entry.read() };
             let next = if bits & Flags::PRESENT.bits() == 0 {
                 let next = table();
-                let upper = Flags::PRESENT | Flags::WRITABLE;
+                let upper = Flags::PRESENT | Flags::WRITABLE | Flags::ACCESSED;
                 // SAFETY: as above.
                 unsafe { entry.write(next.addr().0 | upper.bits()) };
                 next
