@@ -21,6 +21,8 @@ use crate::machine;
 use crate::memory::frames;
 use crate::sched::{Handle, KernelScheduler, Mutex, spawn, spawn_on};
 
+/// How often a CPU waits for another one, up to a tick each time, before it gives it up.
+const PATIENCE: u64 = 3000;
 /// Ticks that are a short time.
 const MOMENT: u64 = 3;
 
@@ -55,7 +57,8 @@ fn together(bodies: Vec<rules::Body>) {
 fn machine_rules(report: &mut Report) {
     let suite = machine::system().ok_or("there is no pmap".to_string()).and_then(|system| {
         let frame = || frames::allocate().ok_or("there is no frame".to_string());
-        Suite::new(system, [frame()?, frame()?]).map_err(|error| error.to_string())
+        let suite = Suite::new(system, [frame()?, frame()?]).map_err(|error| error.to_string())?;
+        Ok(suite.with_patience(PATIENCE))
     });
     let suite = match suite {
         Ok(suite) => Arc::new(suite),
