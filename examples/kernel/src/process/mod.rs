@@ -85,13 +85,21 @@ impl Process {
         let recovery = *self.recovery.lock();
         let make = |id| self.space.fork().map(|space| Self::new(self.run.clone(), id, space, recovery));
         let child = self.run.processes.add(make)?;
-        if let Err(no_stack) = child.begin_thread(frame, priority) {
-            child.space.clear();
-            child.end(0);
-            self.run.wait(child.id);
+        child.begin(frame, priority)
+    }
+
+    /// Starts the process's first thread. Its identifier.
+    fn begin(self: Arc<Self>, frame: TrapFrame, priority: Priority) -> Result<u64, StartError> {
+        let id = self.id;
+        if let Err(no_stack) = self.begin_thread(frame, priority) {
+            let run = self.run.clone();
+            self.space.clear();
+            self.end(0);
+            drop(self);
+            run.wait(id);
             return Err(no_stack.into());
         }
-        Ok(child.id)
+        Ok(id)
     }
 
     /// The process of the calling thread, if it has one.

@@ -10,7 +10,7 @@ use super::table::Processes;
 use super::{Process, Program, ProgramError, STACK_TOP};
 use crate::abi::{Role, Tally};
 use crate::arch::trap::TrapFrame;
-use crate::sched::NoStack;
+use crate::sched::{self, NoStack};
 use crate::vm::{Object, Shortage, Vm};
 
 /// What the processes of one run of a workload share.
@@ -70,29 +70,27 @@ impl Run {
     pub(crate) fn start(
         self: &Arc<Self>,
         role: Role,
-        arguments: [u64; 3],
+        arguments: [u64; 4],
         priority: Priority,
     ) -> Result<u64, StartError> {
         let process = self.processes.add(|id| Process::load(self.clone(), id))?;
         let mut frame = TrapFrame::user(self.program.entry().0, STACK_TOP);
         frame.rdi = role as u64;
         frame.rsi = process.id;
-        [frame.rdx, frame.rcx, frame.r8] = arguments;
-        if let Err(no_stack) = process.begin_thread(frame, priority) {
-            process.space.clear();
-            process.end(0);
-            self.wait(process.id);
-            return Err(no_stack.into());
-        }
-        Ok(process.id)
+        [frame.rdx, frame.rcx, frame.r8, frame.r9] = arguments;
+        process.begin(frame, priority)
     }
 
     /// Waits until the process has ended, and forgets it; its status. `None` if there is no such process.
     pub(crate) fn wait(&self, id: u64) -> Option<u64> {
-        let process = self.processes.get(id)?;
-        let status = process.wait_for_end();
+        let status = self.processes.get(id)?.wait_for_end();
         // Of several who wait one takes it away.
-        self.processes.remove(id).map(|_| status)
+        let process = self.processes.remove(id)?;
+        // Its threads are about to let go of it, too. The last to do so takes the address space down: we, so that it is gone on return.
+        while Arc::strong_count(&process) > 1 {
+            sched::sleep(0);
+        }
+        Some(status)
     }
 
     /// Waits for all that nobody has waited for.

@@ -26,8 +26,10 @@ use crate::vm::Sizes;
 /// A mechanism that is switched off, and how the workload is aimed at it.
 struct Case {
     mutation: Mutation,
-    /// Pages that are unmapped at once.
+    /// Pages of the arena.
     pages: usize,
+    /// Pages that are unmapped at once.
+    batch: u64,
     figure: &'static str,
 }
 
@@ -36,9 +38,14 @@ const PATIENCE: u64 = 4;
 
 const CASES: [Case; 2] = [
     // Few, so that there are many shootdowns: one in sixteen is forgotten.
-    Case { mutation: Mutation::ForgetShootdown, pages: 64, figure: "ticks_until_seen_without_shootdown" },
+    Case {
+        mutation: Mutation::ForgetShootdown,
+        pages: 64,
+        batch: 8,
+        figure: "ticks_until_seen_without_shootdown",
+    },
     // So many that the unmapping lasts about a tick, at which the page daemon comes in between.
-    Case { mutation: Mutation::NoDiWait, pages: 4096, figure: "ticks_until_seen_without_wait" },
+    Case { mutation: Mutation::NoDiWait, pages: 4096, batch: 4096, figure: "ticks_until_seen_without_wait" },
 ];
 
 /// Runs the counter-proofs, each after the same workload with everything on.
@@ -50,23 +57,24 @@ pub(crate) fn run(arguments: &Arguments, info: &'static BootInfo) -> Report {
     if !report.is_ok() {
         return report;
     }
-    let asked = |case: &Case| arguments.mutation.is_none_or(|mutation| mutation == case.mutation);
-    for Case { mutation, pages, figure } in CASES.into_iter().filter(asked) {
+    let asked = |case: &&Case| arguments.mutation.is_none_or(|mutation| mutation == case.mutation);
+    for case in CASES.iter().filter(asked) {
+        let mutation = case.mutation;
         if mutation == Mutation::ForgetShootdown && percpu::cpu_count() == 1 {
             println!("  one CPU sends no shootdowns: {mutation} is left out");
             continue;
         }
         let free_before = frames::free_count();
-        let control = corruptions(info, arguments.seconds, pages, None);
+        let control = corruptions(info, case, arguments.seconds, None);
         report.check("nothing is seen with everything on", control == Ok(None), || format!("{control:?}"));
         if let Some(system) = machine::system() {
             accounts(&mut report, system, free_before);
         }
-        let seen = corruptions(info, PATIENCE * arguments.seconds, pages, Some(mutation));
+        let seen = corruptions(info, case, PATIENCE * arguments.seconds, Some(mutation));
         let found = matches!(seen, Ok(Some(_)));
         report.check(&format!("corruption is seen with {mutation}"), found, || format!("{seen:?}"));
         if let Ok(Some(ticks)) = seen {
-            report.figure(figure, ticks);
+            report.figure(case.figure, ticks);
         }
     }
     report
@@ -75,19 +83,21 @@ pub(crate) fn run(arguments: &Arguments, info: &'static BootInfo) -> Report {
 /// Runs the workload for so many seconds, or until corruption is seen; says after how many ticks that was.
 fn corruptions(
     info: &'static BootInfo,
+    case: &Case,
     seconds: u64,
-    pages: usize,
     mutation: Option<Mutation>,
 ) -> Result<Option<u64>, String> {
     // Everything fits, so that it is not lack of memory that takes pages.
-    let sizes = Sizes { frames: pages + 512, swap: pages + 512, low_water: 32 };
+    let sizes = Sizes { frames: case.pages + 512, swap: case.pages + 512, low_water: 32 };
     let workload = Workload::begin(info, sizes, Daemon::Pounces)?;
     set_mutation(mutation);
     let vm = workload.vm;
     let begun = sched::ticks();
     let until = begun + seconds * TICKS_PER_SECOND;
-    let writers = percpu::cpu_count().saturating_sub(1).max(1) as u64;
-    let started = workload.run.start(Role::Unmapper, [pages as u64, writers, until], USER);
+    // As many as CPUs: more urgent than the thread that unmaps, they stop it at every tick, wherever it is.
+    let writers = percpu::cpu_count() as u64;
+    let arguments = [case.pages as u64, writers, until, case.batch];
+    let started = workload.run.start(Role::Unmapper, arguments, USER);
     let mut seen = None;
     while started.is_ok() && sched::ticks() < until && seen.is_none() {
         sched::sleep(1);

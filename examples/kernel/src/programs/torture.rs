@@ -52,7 +52,7 @@ pub(crate) fn run(arguments: &Arguments, info: &'static BootInfo) -> Report {
     let until = sched::ticks() + arguments.seconds * TICKS_PER_SECOND;
     for process in 0..PROCESSES {
         let seed = arguments.seed.wrapping_add((process as u64) << 32);
-        let started = workload.run.start(Role::Torture, [seed, threads as u64, until], USER);
+        let started = workload.run.start(Role::Torture, [seed, threads as u64, until, 0], USER);
         report.check("a process starts", started.is_ok(), || format!("{started:?}"));
     }
     while sched::ticks() < until && vm.violations().count() == 0 {

@@ -29,13 +29,13 @@ global_asm!(include_str!("../../arch/memory.s"), options(att_syntax));
 global_asm!(".globl start", "start:", "pushq $0", "jmp {main}", main = sym main, options(att_syntax));
 
 /// The first thread: its process's role and number, and what the role wants to know: a seed or a number of pages, how many threads,
-/// and the tick at which to end.
-extern "C" fn main(role: u64, process: u64, seed: u64, threads: u64, until: u64) -> ! {
+/// the tick at which to end, and how many pages at once.
+extern "C" fn main(role: u64, process: u64, seed: u64, threads: u64, until: u64, batch: u64) -> ! {
     access::set_up();
     match Role::from_number(role) {
         Some(Role::Check) => check::run(),
         Some(Role::Torture) => torture::run(process, seed, threads, until),
-        Some(Role::Unmapper) => unmapper::run(process, seed, threads, until),
+        Some(Role::Unmapper) => unmapper::run(process, seed, threads, until, batch),
         None => call::exit(1),
     }
 }

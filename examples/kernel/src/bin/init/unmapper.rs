@@ -1,9 +1,9 @@
-//! The workload of the counter-proofs: one thread unmaps an arena in one batch while others store to it, and stamps new pages, which get
+//! The workload of the counter-proofs: one thread unmaps an arena in batches while others store to it, and stamps new pages, which get
 //! the arena's frames.
 //!
 //! If the unmapping returns before all CPUs have forgotten the arena, or somebody else gives its frames away before it has, the stores go
 //! to the new pages, or to frames that are free. The writers are more urgent than the thread that unmaps and run at every tick: so they
-//! come in between wherever it is, in the middle of the batch above all.
+//! come in between wherever it is, in the middle of a batch above all.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -19,6 +19,9 @@ const OWN_PAGES: u64 = 64;
 const URGENT: u8 = 120;
 /// Sweeps that a writer makes at every tick.
 const SWEEPS: u64 = 2;
+/// Pages that writers store to, those that are unmapped first: not more than the TLB of an emulated CPU keeps, or a sweep would drive its own
+/// beginning out.
+const HOT_PAGES: u64 = 128;
 /// Faults after which a writer takes the arena to be gone.
 const PATIENCE: u64 = 8;
 
@@ -27,7 +30,7 @@ const OWN: u64 = lane::file(0);
 
 /// What a writer has done.
 struct Progress {
-    /// Sweeps in which the whole arena was there: the CPU knows all of it then.
+    /// Sweeps in which all pages were there: the CPU knows them then.
     whole: AtomicU64,
     /// All sweeps.
     tried: AtomicU64,
@@ -36,13 +39,13 @@ struct Progress {
 static PROGRESS: [Progress; MAX_THREADS as usize] =
     [const { Progress { whole: AtomicU64::new(0), tried: AtomicU64::new(0) } }; MAX_THREADS as usize];
 static STOP: AtomicU64 = AtomicU64::new(0);
-/// Pages of the arena.
-static PAGES: AtomicU64 = AtomicU64::new(0);
+/// Pages of the arena that writers store to.
+static SWEPT: AtomicU64 = AtomicU64::new(0);
 
-/// The thread that unmaps, `pages` at a time; it starts the writers.
-pub(crate) fn run(process: u64, pages: u64, writers: u64, until: u64) -> ! {
+/// The thread that unmaps an arena of `pages`, `batch` at a time; it starts the writers.
+pub(crate) fn run(process: u64, pages: u64, writers: u64, until: u64, batch: u64) -> ! {
     let writers = writers.clamp(1, MAX_THREADS - 1);
-    PAGES.store(pages, Ordering::Relaxed); // ORD: Relaxed; the call that begins a thread orders it
+    SWEPT.store(pages.min(HOT_PAGES), Ordering::Relaxed); // ORD: Relaxed; the call that begins a thread orders it
     for writer in 1..=writers {
         let top = lane::stack_top(writer);
         let mapped = call::map(top - STACK_PAGES * PAGE, STACK_PAGES, READ | WRITE, Backing::Anonymous, 0);
@@ -56,7 +59,7 @@ pub(crate) fn run(process: u64, pages: u64, writers: u64, until: u64) -> ! {
         map(ARENA, pages);
         (0..pages).for_each(|page| store(ARENA + page * PAGE, page));
         wait_for(writers, |progress| &progress.whole);
-        unmap(ARENA, pages);
+        (0..pages / batch).for_each(|number| unmap(ARENA + number * batch * PAGE, batch));
         check_own_pages(process, version, writers);
     }
     STOP.store(1, Ordering::Relaxed); // ORD: Relaxed; looked at again and again
@@ -104,7 +107,7 @@ fn check_own_pages(process: u64, version: u64, writers: u64) {
     unmap(OWN, OWN_PAGES);
 }
 
-/// A writer: stores to each page of the arena, whether it is there or not, at every tick.
+/// A writer: stores to the arena, whether it is there or not, at every tick.
 extern "C" fn write(writer: u64) -> ! {
     let progress = &PROGRESS[writer as usize];
     let (mut sweeps, mut faults) = (0, 0);
@@ -120,7 +123,7 @@ extern "C" fn write(writer: u64) -> ! {
         }
         call::sleep(0);
     }
-    call::tally(Tally::WildStores, sweeps * PAGES.load(Ordering::Relaxed));
+    call::tally(Tally::WildStores, sweeps * SWEPT.load(Ordering::Relaxed));
     call::tally(Tally::WildFaults, faults);
     call::exit(0)
 }
@@ -129,7 +132,7 @@ extern "C" fn write(writer: u64) -> ! {
 fn sweep(round: u64) -> u64 {
     let mut missed = 0;
     // ORD: Relaxed; as in `run`.
-    for page in 0..PAGES.load(Ordering::Relaxed) {
+    for page in 0..SWEPT.load(Ordering::Relaxed) {
         let word = ARENA + page * PAGE + round % (PAGE / 8) * 8;
         missed += u64::from(!store_if_possible(word, !0));
         if missed == PATIENCE {

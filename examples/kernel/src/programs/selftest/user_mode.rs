@@ -20,7 +20,7 @@ pub(super) fn run(report: &mut Report, info: &'static BootInfo) {
         Err(error) => return report.check("user mode", false, || error),
     };
     let vm = workload.vm;
-    let started = workload.run.start(Role::Check, [0; 3], USER);
+    let started = workload.run.start(Role::Check, [0; 4], USER);
     let status = started.ok().and_then(|process| workload.run.wait(process));
     report.check("user mode", status == Some(0), || format!("{started:?}, {status:?} checks fail in it"));
     workload.end();
