@@ -17,13 +17,11 @@ use crate::stamp::{PAGE, Stamp};
 const OWN_PAGES: u64 = 64;
 /// Priority of the writers; the thread that unmaps has 100.
 const URGENT: u8 = 120;
-/// Sweeps that a writer makes at every tick.
-const SWEEPS: u64 = 2;
+/// Sweeps that a writer makes at every tick, as long as it finds everything there: about as long as the page daemon is at work.
+const SWEEPS: u64 = 200;
 /// Pages that writers store to, those that are unmapped first: not more than the TLB of an emulated CPU keeps, or a sweep would drive its own
 /// beginning out.
 const HOT_PAGES: u64 = 128;
-/// Faults after which a writer takes the arena to be gone.
-const PATIENCE: u64 = 8;
 
 const ARENA: u64 = lane::arena(0);
 const OWN: u64 = lane::file(0);
@@ -120,9 +118,13 @@ extern "C" fn write(writer: u64) -> ! {
             // ORD: Relaxed, both; only progress counts.
             progress.whole.fetch_add(u64::from(missed == 0), Ordering::Relaxed);
             progress.tried.fetch_add(1, Ordering::Relaxed);
+            if missed > 0 {
+                break;
+            }
         }
         call::sleep(0);
     }
+    // ORD: Relaxed; as in `run`.
     call::tally(Tally::WildStores, sweeps * SWEPT.load(Ordering::Relaxed));
     call::tally(Tally::WildFaults, faults);
     call::exit(0)
@@ -135,9 +137,6 @@ fn sweep(round: u64) -> u64 {
     for page in 0..SWEPT.load(Ordering::Relaxed) {
         let word = ARENA + page * PAGE + round % (PAGE / 8) * 8;
         missed += u64::from(!store_if_possible(word, !0));
-        if missed == PATIENCE {
-            break;
-        }
     }
     missed
 }
