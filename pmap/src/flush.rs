@@ -25,18 +25,31 @@ use crate::tlb::{self, TlbMethod};
 pub(crate) struct Gather<'s, M: Machine> {
     system: &'s System<M>,
     core: &'s Core<M>,
-    /// The pages with a translation to invalidate; `None` if they are too many to be told.
-    pages: Option<RangeList>,
+    pages: Pages,
     /// Translations and tables that would each need a flush.
     gathered: u64,
     tables: Option<Frame>,
+}
+
+/// The pages with a translation to invalidate.
+enum Pages {
+    /// These.
+    List(RangeList),
+    /// All: they are too many to be told, or the tables cannot tell them.
+    All,
+    /// None: each is invalidated as it comes, because the system does not batch.
+    Done,
 }
 
 impl<'s, M: Machine> Gather<'s, M> {
     /// For operations of the holder of the pmap lock. While the flush of somebody else's gather is delayed past the lock, nothing
     /// that is found in the tables has been flushed for sure: then the whole address space is (INV-D-6).
     pub(crate) fn new(system: &'s System<M>, core: &'s Core<M>) -> Self {
-        let pages = (!system.has_delayed(core)).then_some(RangeList::EMPTY);
+        let pages = match (system.has_delayed(core), system.batches()) {
+            (true, _) => Pages::All,
+            (false, true) => Pages::List(RangeList::EMPTY),
+            (false, false) => Pages::Done,
+        };
         Self { system, core, pages, gathered: 0, tables: None }
     }
 
@@ -44,31 +57,44 @@ impl<'s, M: Machine> Gather<'s, M> {
     /// accessed bit before it caches a translation, so an entry without it needs nothing (H-12).
     pub(crate) fn add(&mut self, va: VirtAddr, old: Entry) {
         if old.has(ACCESSED) {
-            self.gathered += 1;
             // In place: the list is a cache line long, and this is done for each page.
-            if let Some(list) = &mut self.pages
-                && !list.add(VirtRange::page_of(va))
-            {
-                self.pages = None;
+            match &mut self.pages {
+                Pages::List(list) => {
+                    if !list.add(VirtRange::page_of(va)) {
+                        self.pages = Pages::All;
+                    }
+                }
+                Pages::All => {}
+                Pages::Done => return self.flush_one(va),
             }
+            self.gathered += 1;
+        }
+    }
+
+    /// Invalidates the page at `va` now.
+    #[cold]
+    fn flush_one(&self, va: VirtAddr) {
+        if !self.system.mutation().is(Mutation::NoFlush) {
+            self.system.invalidate_for(self.core, Invalidation::of_page(va), self.has_tables());
         }
     }
 
     /// Takes a page-table page that is linked nowhere any more; it covered `va`.
     pub(crate) fn add_table(&mut self, table: Frame, va: VirtAddr) {
-        // Paging-structure caches may hold the table even if no leaf was ever used (H-15). Invalidating
-        // any page of the address space empties them.
         let mutation = self.system.mutation();
-        if !mutation.is(Mutation::NoFlushOfTables) {
-            self.add(va, Entry::default().with(ACCESSED));
-        }
         if let Some(record) = self.system.page(table) {
             if mutation.is(Mutation::FreeBeforeFlush) {
                 record.set_chain(None);
-                return Freed { tables: Some(table) }.give_back(self.system);
+                Freed { tables: Some(table) }.give_back(self.system);
+            } else {
+                record.set_chain(self.tables);
+                self.tables = Some(table);
             }
-            record.set_chain(self.tables);
-            self.tables = Some(table);
+        }
+        // Paging-structure caches may hold the table even if no leaf was ever used (H-15). Invalidating
+        // any page of the address space empties them; not before it is known here that there is a table.
+        if !mutation.is(Mutation::NoFlushOfTables) {
+            self.add(va, Entry::default().with(ACCESSED));
         }
     }
 
@@ -81,10 +107,15 @@ impl<'s, M: Machine> Gather<'s, M> {
     /// empty afterwards; the frames come out.
     #[must_use = "the frames must be given back"]
     pub(crate) fn flush(&mut self) -> Freed {
-        let pages = self.pages.replace(RangeList::EMPTY);
+        let emptied = if self.system.batches() { Pages::List(RangeList::EMPTY) } else { Pages::Done };
+        let list = match core::mem::replace(&mut self.pages, emptied) {
+            Pages::List(list) => Some(list),
+            Pages::All => None,
+            Pages::Done => Some(RangeList::EMPTY),
+        };
         let gathered = core::mem::take(&mut self.gathered);
-        if pages.is_none_or(|list| !list.is_empty()) && !self.system.mutation().is(Mutation::NoFlush) {
-            let what = Invalidation::of_list(pages, self.core.is_kernel());
+        if list.is_none_or(|list| !list.is_empty()) && !self.system.mutation().is(Mutation::NoFlush) {
+            let what = Invalidation::of_list(list, self.core.is_kernel());
             let interrupted = self.system.invalidate_for(self.core, what, self.has_tables());
             let saved = interrupted * gathered.saturating_sub(1);
             self.system.count(|c| &c.ipis_saved_batching, saved);
@@ -222,6 +253,10 @@ impl<M: Machine> System<M> {
             },
         );
         let local = targets.contains(me);
+        if !self.spares_others() {
+            // ORD: SeqCst; after the look above, so whoever comes into service later flushes after our stores.
+            targets = self.kernel().active().load(Ordering::SeqCst);
+        }
         targets.remove(me);
         let lazy = lost.iter().filter(|cpu| *cpu != me && !targets.contains(*cpu)).count() as u64;
         self.count(|c| &c.ipis_saved_lazy, lazy);

@@ -48,6 +48,9 @@ pub struct System<M: Machine> {
     kernel: NonNull<Core<M>>,
     mutation: Switch,
     tlb: TlbChoice,
+    /// See [`Options`].
+    batching: bool,
+    lazy_targets: bool,
     /// What every mapping permits besides what it was made for.
     implied: Protection,
     rare: RareCounters,
@@ -162,6 +165,8 @@ impl<M: Machine> System<M> {
             chunk_budget: Budget::new(options.pv_chunk_limit),
             arena: Arena::new(machine.cpu_count()),
             tlb,
+            batching: options.batching,
+            lazy_targets: options.lazy_targets,
             implied: if machine.has_no_execute() { Protection::empty() } else { Protection::EXECUTE },
             kernel: NonNull::dangling(),
             mutation: Switch::new(),
@@ -242,6 +247,16 @@ impl<M: Machine> System<M> {
 
     pub(crate) fn chunks_by_age(&self) -> &Domains<M> {
         &self.chunks_by_age
+    }
+
+    /// Whether an operation flushes once for all that it invalidates.
+    pub(crate) fn batches(&self) -> bool {
+        self.batching
+    }
+
+    /// Whether CPUs that do not run an address space are spared the interrupts for it.
+    pub(crate) fn spares_others(&self) -> bool {
+        self.lazy_targets
     }
 
     pub(crate) fn chunk_budget(&self) -> &Budget {

@@ -23,7 +23,8 @@ fn scenes(
     early: bool,
 ) -> impl Iterator<Item = (Settings, Scene)> {
     let pairs = models.iter().flat_map(|model| pcids.iter().map(move |pcids| (*model, *pcids)));
-    let scene = move |((cpu_model, pcids), seed)| Scene { cpu_model, pcids, seed, steps, early };
+    let options = Options::default();
+    let scene = move |((cpu_model, pcids), seed)| Scene { cpu_model, pcids, seed, steps, early, options };
     let scenes = pairs.flat_map(|pair| SEEDS.map(move |seed| (pair, seed))).map(scene);
     scenes.map(|scene| (scene.settings(), scene)).collect::<Vec<_>>().into_iter()
 }
@@ -40,6 +41,23 @@ fn switching_address_spaces_is_clean_on_every_cpu_model() {
         assert_eq!(statistics.switches_kept > 0, has_pcids && scene.pcids > 2, "{scene:?}: {statistics:?}");
         assert_eq!(statistics.ipis_saved_lazy > 0, has_pcids, "{scene:?}");
         assert_eq!(report.broadcasts > 0, scene.cpu_model == CpuModel::Zen3, "{scene:?}");
+    });
+}
+
+/// INV-S-7.
+#[test]
+fn flushing_one_by_one_and_interrupting_everybody_is_clean_on_every_cpu_model() {
+    let off = [(false, true), (true, false), (false, false)];
+    let options =
+        off.map(|(batching, lazy_targets)| Options { batching, lazy_targets, ..Options::default() });
+    let scenes = scenes(&CpuModel::ALL, &[3], 250, true);
+    let scenes = scenes.flat_map(|(_, scene)| options.map(|options| Scene { options, ..scene }));
+    each(scenes.map(|scene| (scene.settings(), scene)), |scene| {
+        let (report, statistics) = play(scene, |_| {});
+        assert!(report.is_clean(), "{scene:?}: {:?}", report.first_failures);
+        assert!(report.stale_before_guarantee > 0, "{scene:?}: too tame");
+        let saved = statistics.ipis_saved_lazy;
+        assert!(scene.options.lazy_targets || saved == 0, "{scene:?}: {saved}");
     });
 }
 
@@ -182,7 +200,8 @@ fn a_generation_that_wraps_to_zero_is_found() {
 
 #[test]
 fn an_invalidation_that_could_move_to_another_cpu_is_found() {
-    let scene = Scene { cpu_model: CpuModel::Haswell, pcids: 16, seed: 1, steps: 250, early: false };
+    let options = Options::default();
+    let scene = Scene { cpu_model: CpuModel::Haswell, pcids: 16, seed: 1, steps: 250, early: false, options };
     let moved = catch_unwind(AssertUnwindSafe(|| {
         play(scene, |system| system.set_mutation(Some(Mutation::Unpinned)));
     }));

@@ -74,21 +74,25 @@ fn programs_come_back_from_the_environment() {
 }
 
 /// Every kind of processor with every implementation of delayed invalidation that runs on it, with enough PCIDs and with
-/// too few, PV locks of both kinds.
+/// too few, PV locks of both kinds, and with flushes one by one that interrupt everybody.
 #[test]
 fn every_configuration_agrees_with_the_model() {
     let mut configurations = Vec::new();
     for cpu_model in CpuModel::ALL {
         for di in Implementation::ALL.into_iter().filter(|di| cpu_model.can_run(*di)) {
-            for (pcids, pv_locking) in [(4, PvLocking::Hashed), (64, PvLocking::PerRun)] {
+            for (pcids, pv_locking, saving) in
+                [(4, PvLocking::Hashed, true), (64, PvLocking::PerRun, true), (64, PvLocking::Hashed, false)]
+            {
                 let seed = 1001 + configurations.len() as u64;
-                let setting = Setting { di, cpu_model, pcids, pv_locking, ..Setting::from_number(seed << 4) };
+                let (batching, lazy_targets) = (saving, saving);
+                let choices = Setting::from_number(seed << 4);
+                let setting = Setting { di, cpu_model, pcids, pv_locking, batching, lazy_targets, ..choices };
                 let names = [("PMAP_MODEL", cpu_model.to_string()), ("PMAP_DI", di.to_string())];
                 let settings = names.into_iter().chain([("PMAP_SEED", seed.to_string())]).collect();
                 configurations.push((settings, (seed, setting)));
             }
         }
     }
-    assert_eq!(configurations.len(), 2 * (7 * 3 - 1), "all but lock-free on a processor without CMPXCHG16B");
+    assert_eq!(configurations.len(), 3 * (7 * 3 - 1), "all but lock-free on a processor without CMPXCHG16B");
     replay::each(configurations, |(seed, setting)| run(&Op::by_chance(seed, 150), setting));
 }

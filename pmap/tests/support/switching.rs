@@ -2,10 +2,10 @@
 //! or not, and map and unmap kernel pages.
 
 use pmap::sim::{Adversary, Config, CpuModel, Mode, Mutex, Report, SimMachine};
-use pmap::{Access, EnterFlags, Frame, Pmap, Protection, System, VirtAddr, VirtRange};
+use pmap::{Access, EnterFlags, Frame, Options, Pmap, Protection, System, VirtAddr, VirtRange};
 
 use crate::support::replay::Settings;
-use crate::support::{cpu, system};
+use crate::support::{cpu, system_with};
 
 const SPACES: usize = 4;
 const PAGES: usize = 3;
@@ -20,6 +20,7 @@ pub(crate) struct Scene {
     pub(crate) steps: u64,
     /// Acknowledgements are early where they may be.
     pub(crate) early: bool,
+    pub(crate) options: Options,
 }
 
 impl Scene {
@@ -29,6 +30,8 @@ impl Scene {
             ("PMAP_MODEL", self.cpu_model.to_string()),
             ("PMAP_PCIDS", self.pcids.to_string()),
             ("PMAP_SEED", self.seed.to_string()),
+            ("PMAP_BATCHING", self.options.batching.to_string()),
+            ("PMAP_LAZY_TARGETS", self.options.lazy_targets.to_string()),
         ]
     }
 }
@@ -124,10 +127,10 @@ impl World<'_> {
 
 /// Plays the scene on three CPUs, no further than to the first thing that must not be. `prepare` gets the system first.
 pub(crate) fn play(scene: Scene, prepare: impl FnOnce(&System<SimMachine>)) -> (Report, pmap::Statistics) {
-    let Scene { cpu_model, pcids, seed, steps, early } = scene;
+    let Scene { cpu_model, pcids, seed, steps, early, options } = scene;
     let adversary = Adversary { switch_one_in: 6, interrupt_delay: 2, ..Adversary::fierce() };
     let mode = Mode::Deterministic;
-    let system = system(Config {
+    let config = Config {
         cpus: 3,
         frames: 192,
         cpu_model,
@@ -137,7 +140,8 @@ pub(crate) fn play(scene: Scene, prepare: impl FnOnce(&System<SimMachine>)) -> (
         mode,
         adversary,
         ..Config::default()
-    });
+    };
+    let system = system_with(config, options);
     prepare(&system);
     let machine = system.machine();
     let world = World {

@@ -36,6 +36,10 @@ pub(crate) struct Setting {
     pub(crate) pv_locking: PvLocking,
     /// There may be no more PV chunks than so many, so mappings are taken away and speculation gives up.
     pub(crate) pv_chunk_limit: Option<u64>,
+    /// As in [`Options`].
+    pub(crate) batching: bool,
+    /// As in [`Options`].
+    pub(crate) lazy_targets: bool,
     /// The machine does nothing unasked, so that accessed bits are exactly known.
     pub(crate) tame: bool,
     pub(crate) seed: u64,
@@ -63,6 +67,8 @@ impl Setting {
             // Fewer than address spaces and the kernel's need, so that they run out all the time; or enough.
             pcids: [3, 64][choose(2)],
             domains: 1 + choose(3),
+            batching: choose(3) > 0,
+            lazy_targets: choose(3) > 0,
             seed: left,
             mutation: None,
         }
@@ -207,6 +213,8 @@ pub(crate) fn run(program: &[Op], setting: Setting) {
     let options = Options {
         pv_locking: setting.pv_locking,
         pv_chunk_limit: setting.pv_chunk_limit,
+        batching: setting.batching,
+        lazy_targets: setting.lazy_targets,
         ..Options::default()
     };
     let system = System::with_options(machine, options).expect("a system");
