@@ -44,7 +44,7 @@ enum Command {
     /// Random concurrent work on several address spaces, little memory, every check on.
     Torture(TortureArgs),
     /// Build a small kernel on the pmap and boot it in an emulator (QEMU, Bochs), whose MMU is not ours.
-    Kernel(kernel::Options),
+    Kernel(Box<kernel::Options>),
     /// Measure the concurrency crates beside their peers: generation counting, the queue, mutexes.
     Bench(BenchArgs),
     /// Measure what it costs this processor to invalidate translations page by page, or all (Linux).
@@ -238,6 +238,7 @@ impl Common {
                 pv_locking: self.pv_locks.locking(),
                 pv_chunk_limit: self.pv_chunks,
                 tlb: self.tlb,
+                ..PmapOptions::default()
             },
         }
     }

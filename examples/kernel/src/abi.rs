@@ -61,6 +61,8 @@ numbered! {
         Report = 14,
         /// Adds to the run's counters: ([`Tally`], how many).
         Tally = 15,
+        /// Tells what something took: ([`Figure`], pages, counts of the time-stamp counter).
+        Figure = 16,
     }
 }
 
@@ -135,6 +137,30 @@ numbered! {
         Torture = 1,
         /// Unmaps in long batches while other threads store.
         Unmapper = 2,
+        /// Measures what calls and page faults take.
+        Figures = 3,
+    }
+}
+
+numbered! {
+    /// What is measured.
+    Figure {
+        /// Nothing: a measurement begins.
+        Begin = 0,
+        /// A system call that does nothing, so many times.
+        Call = 1,
+        /// The first store to private memory, on each page.
+        ZeroFault = 2,
+        /// The first load from shared memory that is in its frames already.
+        ResidentFault = 3,
+        /// Taking away the right to write.
+        Protect = 4,
+        /// Unmapping.
+        Unmap = 5,
+        /// A fork, until the parent goes on.
+        Fork = 6,
+        /// The first store to pages that the child has, too.
+        CopyFault = 7,
     }
 }
 

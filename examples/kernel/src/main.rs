@@ -54,10 +54,15 @@ extern "C" fn kmain(info: u32, protocol: u32) -> ! {
     // SAFETY: once, on the boot CPU and the temporary tables, from which nothing is used any more.
     unsafe { memory::init(info, registers) };
     let job = programs::choose(info).unwrap_or_else(|code| exit(code));
-    sched::configure(job.arguments.di, job.arguments.lending, job.arguments.lazy);
+    sched::configure(job.arguments.di, job.arguments.lending, job.arguments.keep);
     start_cpus(&madt.apic_ids);
     sched::start_cpu(sched::BOOT_CPU);
-    let options = Options { tlb: job.arguments.tlb, ..Options::default() };
+    let options = Options {
+        tlb: job.arguments.tlb,
+        batching: job.arguments.batching,
+        lazy_targets: job.arguments.lazy,
+        ..Options::default()
+    };
     let system = machine::start(options).unwrap_or_else(|error| exit(programs::usage(&error.to_string())));
     machine::start_cpu(system);
     while !machine::has_all_cpus() {

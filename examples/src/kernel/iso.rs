@@ -18,7 +18,7 @@ pub(super) fn make(boot: &Boot<'_>, tools: &Tools) -> Result<PathBuf, Error> {
     let wrong = setup("an image to boot from");
     fs::create_dir_all(files.join("boot/grub")).map_err(&wrong)?;
     fs::copy(&boot.kernel, files.join("boot/kernel")).map_err(&wrong)?;
-    fs::rename(&boot.module, files.join("boot/module.tar")).map_err(&wrong)?;
+    fs::copy(&boot.module, files.join("boot/module.tar")).map_err(&wrong)?;
     let menu = menu(&boot.command_line);
     fs::write(files.join("boot/grub/grub.cfg"), menu).map_err(&wrong)?;
     let image = boot.scratch.join("cd.iso");

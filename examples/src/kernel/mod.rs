@@ -31,6 +31,7 @@ pub use outcome::Outcome;
 use crate::error::Error;
 use module::BootModule;
 use replay::Replay;
+use run::Show;
 
 /// What an emulator is given.
 struct Boot<'a> {
@@ -47,7 +48,7 @@ struct Boot<'a> {
     scratch: PathBuf,
 }
 
-/// Builds the kernel, boots it, and returns how that ended. What the kernel says goes to standard output, or to standard error
+/// Builds the kernel, boots it, and returns how that ended. Figures that must be the same in every run are made twice. What the kernel says goes to standard output, or to standard error
 /// if `options.json`.
 ///
 /// # Errors
@@ -72,12 +73,17 @@ pub fn kernel(options: &Options) -> Result<Outcome, Error> {
         serial: scratch.join("serial"),
         scratch,
     };
-    let command = match options.emulator {
-        Emulator::Qemu => qemu::command(&boot, &tools),
-        Emulator::Bochs => bochs::command(&boot, &tools)?,
+    let once = |show| {
+        let command = match options.emulator {
+            Emulator::Qemu => qemu::command(&boot, &tools),
+            Emulator::Bochs => bochs::command(&boot, &tools)?,
+        };
+        outcome::judge(options, &run::run(&boot, command, &interrupt, show)?)
     };
-    let ran = run::run(&boot, command, &interrupt)?;
-    let mut outcome = outcome::judge(options, &ran)?;
+    let mut outcome = once(if options.json { Show::Aside } else { Show::AsOutput })?;
+    if options.repeats() && outcome.ok {
+        outcome.compare(&once(Show::Nothing)?);
+    }
     if let Some(replay) = &replay {
         outcome.add_to_host("trace", replay.summary());
     }

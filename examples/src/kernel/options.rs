@@ -28,7 +28,8 @@ pub struct Options {
     /// How long it does so, where it is up to us.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     pub seconds: u32,
-    /// How QEMU runs the CPUs: a host thread each, in turn, or in turn by a clock that counts instructions.
+    /// How QEMU runs the CPUs: a host thread each, in turn, or in turn by a clock that counts instructions [default: parallel;
+    /// deterministic for --program figures].
     #[arg(long, value_enum)]
     pub accel: Option<Accel>,
     /// Memory of the machine.
@@ -46,12 +47,15 @@ pub struct Options {
     /// Whether turnstiles lend priority.
     #[arg(long, value_parser = ["on", "off"])]
     pub lending: Option<String>,
-    /// Whether invalidations are gathered before CPUs are interrupted.
+    /// Whether an operation of the pmap flushes once, or for each translation.
     #[arg(long, value_parser = ["on", "off"])]
     pub batching: Option<String>,
-    /// Whether a CPU keeps an address space loaded while it runs threads of the kernel.
+    /// Whether the pmap spares CPUs that do not run an address space the interrupts for it.
     #[arg(long, value_parser = ["on", "off"])]
     pub lazy: Option<String>,
+    /// Whether a CPU keeps an address space loaded while it runs threads of the kernel.
+    #[arg(long, value_parser = ["on", "off"])]
+    pub keep: Option<String>,
     /// Trace for --program replay [default: the one that comes with pmaplab].
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
@@ -75,6 +79,9 @@ pub struct Options {
     #[arg(long, hide = true, value_parser = mutation)]
     pub mutation: Option<Mutation>,
 }
+
+/// The program that counts instructions and interrupts.
+const FIGURES: &str = "figures";
 
 /// Who executes the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -138,9 +145,16 @@ impl Options {
         self.mutation.is_some() || self.program == "counter_proof"
     }
 
+    /// Whether figures are wanted, which the same run must give again.
+    pub(super) fn repeats(&self) -> bool {
+        let counts = self.emulator == Emulator::Bochs || self.accel() == Accel::Deterministic;
+        self.program == FIGURES && counts
+    }
+
     /// How CPUs are run.
     pub(super) fn accel(&self) -> Accel {
-        self.accel.unwrap_or(Accel::Parallel)
+        let default = if self.program == FIGURES { Accel::Deterministic } else { Accel::Parallel };
+        self.accel.unwrap_or(default)
     }
 
     /// What the kernel is told.
@@ -153,6 +167,7 @@ impl Options {
             ("lending", &self.lending),
             ("batching", &self.batching),
             ("lazy", &self.lazy),
+            ("keep", &self.keep),
         ];
         for (name, choice) in choices {
             if let Some(choice) = choice {
@@ -228,6 +243,13 @@ mod tests {
             "program=di_bench seconds=3 seed=9 di=locked tlb=pcid lending=off lazy=on"
         );
         assert!(line("--mutation forget-shootdown").ends_with(" mutation=forget-shootdown"));
+    }
+
+    #[test]
+    fn figures_are_counted_twice_where_that_must_give_the_same() {
+        let repeats = |text| parse(text).unwrap().repeats();
+        assert!(repeats("--program figures") && repeats("--program figures --emulator bochs"));
+        assert!(!repeats("--program figures --accel parallel") && !repeats("--accel deterministic"));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What became of a run: the guest's report, its exit code, and whether they agree.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -39,6 +40,30 @@ impl Outcome {
         }
     }
 
+    /// Compares the figures with those of another run that must be the same.
+    pub(super) fn compare(&mut self, again: &Self) {
+        let figures = |of: &Self| of.report.get("figures").and_then(Value::as_object).cloned();
+        let (first, second) = (figures(self).unwrap_or_default(), figures(again).unwrap_or_default());
+        let names: BTreeSet<&String> = first.keys().chain(second.keys()).collect();
+        let errors = names
+            .into_iter()
+            .filter(|name| first.get(*name) != second.get(*name))
+            .map(|name| format!("two runs of the same do not agree on the figure `{name}`"))
+            .chain(again.errors().map(|error| format!("the second run: {error}")))
+            .collect::<Vec<_>>();
+        self.ok &= again.ok && errors.is_empty();
+        self.wall += again.wall;
+        self.report.insert("ok".into(), self.ok.into());
+        if let Some(Value::Array(all)) = self.report.get_mut("errors") {
+            all.extend(errors.into_iter().map(Value::from));
+        }
+    }
+
+    fn errors(&self) -> impl Iterator<Item = String> {
+        let errors = self.report.get("errors").and_then(Value::as_array);
+        errors.into_iter().flatten().map(|e| e.as_str().map_or_else(|| e.to_string(), str::to_owned))
+    }
+
     /// One line of JSON: the guest's report, and `host`, which says how it was run.
     #[must_use]
     pub fn json(&self) -> String {
@@ -49,8 +74,7 @@ impl Outcome {
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = String::new();
-        for error in self.report.get("errors").and_then(Value::as_array).into_iter().flatten() {
-            let error = error.as_str().map_or_else(|| error.to_string(), str::to_owned);
+        for error in self.errors() {
             // Writing to a string does not fail.
             let _ = writeln!(text, "FAILED: {error}");
         }
@@ -249,6 +273,25 @@ mod tests {
         let timed_out = judged("qemu", End::TimedOut, None, "").unwrap();
         assert!(wrong(&timed_out).starts_with("FAILED: it did not end within 140 s"));
         assert!(wrong(&judged("qemu", End::Exited(None), Some(GOOD), "").unwrap()).contains("killed"));
+    }
+
+    #[test]
+    fn two_runs_must_have_the_same_figures() {
+        let with =
+            |figures: &str| qemu(code::HELD, Some(&GOOD.replace("[]", &format!("[],\"figures\":{figures}"))));
+        let compared = |first, second: &Outcome| {
+            let mut outcome: Outcome = with(first);
+            outcome.compare(second);
+            outcome
+        };
+        assert!(compared(r#"{"enter":650}"#, &with(r#"{"enter":650}"#)).ok);
+        for other in [r#"{"enter":651}"#, "{}", r#"{"enter":650,"remove":1}"#] {
+            assert!(
+                wrong(&compared(r#"{"enter":650}"#, &with(other))).contains("do not agree on the figure")
+            );
+        }
+        let failed = qemu(code::FAILED, Some(BAD));
+        assert!(wrong(&compared("{}", &failed)).contains("the second run: a stale read"));
     }
 
     #[test]

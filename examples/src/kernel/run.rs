@@ -25,6 +25,17 @@ pub(super) enum End {
     TimedOut,
 }
 
+/// Where the guest's lines go, but for its report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Show {
+    /// To standard output.
+    AsOutput,
+    /// To standard error.
+    Aside,
+    /// Nowhere.
+    Nothing,
+}
+
 /// What a run gave.
 #[derive(Debug)]
 pub(super) struct Ran {
@@ -59,7 +70,12 @@ impl Interrupt {
 }
 
 /// Runs `command` until it ends, its time is up, or `interrupt`.
-pub(super) fn run(boot: &Boot<'_>, command: Command, interrupt: &Interrupt) -> Result<Ran, Error> {
+pub(super) fn run(
+    boot: &Boot<'_>,
+    command: Command,
+    interrupt: &Interrupt,
+    show: Show,
+) -> Result<Ran, Error> {
     let options = boot.options;
     let limit = options.time_limit();
     let output = boot.scratch.join("output");
@@ -73,7 +89,7 @@ pub(super) fn run(boot: &Boot<'_>, command: Command, interrupt: &Interrupt) -> R
     );
     let start = Instant::now();
     let mut process = Process::start(command, log).map_err(setup("a process"))?;
-    let mut listener = Listener { json: options.json, report: None, spoke: false, last: start };
+    let mut listener = Listener { show, report: None, spoke: false, last: start };
     let unreadable = |e| Error::Setup(format!("cannot follow the emulator: {e}"));
     let end = loop {
         let ended = process.ended().map_err(unreadable)?;
@@ -101,7 +117,7 @@ pub(super) fn run(boot: &Boot<'_>, command: Command, interrupt: &Interrupt) -> R
 
 /// Shows lines as they come, and keeps the report.
 struct Listener {
-    json: bool,
+    show: Show,
     report: Option<String>,
     spoke: bool,
     /// When the guest, or failing that we, last said something.
@@ -114,10 +130,12 @@ impl Listener {
         self.spoke = true;
         if line.starts_with('{') {
             self.report = Some(line.to_owned());
-        } else if self.json {
-            eprintln!("{line}");
         } else {
-            println!("{line}");
+            match self.show {
+                Show::AsOutput => println!("{line}"),
+                Show::Aside => eprintln!("{line}"),
+                Show::Nothing => {}
+            }
         }
     }
 

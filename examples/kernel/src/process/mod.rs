@@ -25,7 +25,7 @@ use crate::sched::{self, KernelScheduler, Mutex, NoStack};
 use crate::vm::{Backing, Space, Vma};
 
 pub(crate) use program::{Program, ProgramError, boot_file};
-pub(crate) use run::{Run, StartError};
+pub(crate) use run::{Measured, Run, StartError};
 
 /// Where a process's first stack ends.
 const STACK_TOP: u64 = 0x7fff_ff00_0000;

@@ -1,16 +1,18 @@
 //! A run of a workload: what its processes share, and how they start.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use pmap::CpuId;
 use turnstile::Priority;
 
 use super::table::Processes;
 use super::{Process, Program, ProgramError, STACK_TOP};
-use crate::abi::{Role, Tally};
+use crate::abi::{Figure, Role, Tally};
 use crate::arch::trap::TrapFrame;
-use crate::sched::{self, NoStack};
+use crate::sched::{self, Mutex, NoStack};
 use crate::vm::{Object, Shortage, Vm};
 
 /// What the processes of one run of a workload share.
@@ -20,15 +22,41 @@ pub(crate) struct Run {
     shared: Arc<Object>,
     pub(super) processes: Processes,
     tallies: [AtomicU64; 5],
+    /// The only CPU for its threads, if there is one.
+    pub(super) cpu: Option<CpuId>,
+    figures: Mutex<Figures>,
+}
+
+/// What programs have measured.
+#[derive(Default)]
+struct Figures {
+    measured: Vec<Measured>,
+    /// Interrupts for shootdowns until the measurement that goes on began.
+    ipis_before: u64,
+}
+
+/// One measurement.
+#[derive(Clone, Copy)]
+pub(crate) struct Measured {
+    pub(crate) what: Figure,
+    pub(crate) pages: u64,
+    /// Counts of the time-stamp counter.
+    pub(crate) ticks: u64,
+    /// Interrupts for shootdowns.
+    pub(crate) ipis: u64,
 }
 
 impl Run {
-    /// A run of the program `init` from the boot module, without any process yet.
+    /// A run of the program `init` from the boot module, without any process yet. Its threads run on all CPUs, or on `cpu` only.
     ///
     /// # Errors
     ///
     /// [`ProgramError`].
-    pub(crate) fn new(vm: &'static Vm, module: Option<&'static [u8]>) -> Result<Arc<Self>, ProgramError> {
+    pub(crate) fn new(
+        vm: &'static Vm,
+        module: Option<&'static [u8]>,
+        cpu: Option<CpuId>,
+    ) -> Result<Arc<Self>, ProgramError> {
         let program = Program::load(vm, module, "init")?;
         let shared = Object::anonymous(vm);
         Ok(Arc::new(Self {
@@ -37,6 +65,8 @@ impl Run {
             shared,
             processes: Processes::default(),
             tallies: [const { AtomicU64::new(0) }; 5],
+            cpu,
+            figures: Mutex::default(),
         }))
     }
 
@@ -60,6 +90,23 @@ impl Run {
     pub(super) fn add_tally(&self, which: Tally, amount: u64) {
         // ORD: Relaxed; as above.
         self.tallies[which as usize].fetch_add(amount, Ordering::Relaxed);
+    }
+
+    /// Notes what a program has measured, or that it begins to.
+    pub(super) fn add_figure(&self, what: Figure, pages: u64, ticks: u64) {
+        let ipis = self.vm.system().statistics().shootdown_ipis;
+        let mut figures = self.figures.lock();
+        if what == Figure::Begin {
+            figures.ipis_before = ipis;
+        } else {
+            let ipis = ipis - figures.ipis_before;
+            figures.measured.push(Measured { what, pages, ticks, ipis });
+        }
+    }
+
+    /// What programs have measured.
+    pub(crate) fn figures(&self) -> Vec<Measured> {
+        self.figures.lock().measured.clone()
     }
 
     /// Starts a process in this role. The arguments are for the role to interpret.

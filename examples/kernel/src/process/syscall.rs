@@ -9,7 +9,7 @@ use turnstile::Priority;
 
 use super::Process;
 use super::{Recovery, exit_thread};
-use crate::abi::{self, Call, Error, Finding, Tally};
+use crate::abi::{self, Call, Error, Figure, Finding, Tally};
 use crate::arch::percpu;
 use crate::arch::serial;
 use crate::arch::trap::TrapFrame;
@@ -74,6 +74,9 @@ fn perform(process: &Arc<Process>, call: Call, frame: &TrapFrame) -> Result<u64,
         Call::Report => {
             let finding = Finding::from_number(first).ok_or(Error::Invalid)?;
             process.report(finding, second, third, frame.r10);
+        }
+        Call::Figure => {
+            process.run().add_figure(Figure::from_number(first).ok_or(Error::Invalid)?, second, third);
         }
         Call::Tally => {
             process.run().add_tally(Tally::from_number(first).ok_or(Error::Invalid)?, second);

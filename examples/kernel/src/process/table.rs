@@ -35,7 +35,10 @@ pub(super) fn spawn(
     let beginning = Some(Box::new(frame));
     // The thread waits for the lock, so it finds itself.
     let mut threads = THREADS.lock();
-    let handle = sched::spawn("user", priority, body)?;
+    let handle = match process.run().cpu {
+        None => sched::spawn("user", priority, body),
+        Some(cpu) => sched::spawn_on(cpu, "user", priority, body),
+    }?;
     threads.insert(handle.id(), UserThread { process, beginning });
     handle.detach();
     Ok(())

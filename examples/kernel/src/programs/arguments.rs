@@ -25,6 +25,10 @@ pub(crate) struct Arguments {
     /// Whether threads lend their priority to those they wait for.
     pub(crate) lending: bool,
     /// Whether CPUs keep an address space loaded while they run kernel threads.
+    pub(crate) keep: bool,
+    /// Whether an operation of the pmap flushes once.
+    pub(crate) batching: bool,
+    /// Whether CPUs that do not run an address space are spared its interrupts.
     pub(crate) lazy: bool,
     /// How many frames the pages of programs share; without it most of memory.
     pub(crate) frames: Option<usize>,
@@ -71,6 +75,8 @@ impl Arguments {
             tlb: None,
             mutation: None,
             lending: true,
+            keep: true,
+            batching: true,
             lazy: true,
             frames: None,
         };
@@ -87,6 +93,8 @@ impl Arguments {
                     arguments.mutation = parse(key, value).map(Some)?
                 }
                 "lending" => arguments.lending = parse_switch(key, value)?,
+                "keep" => arguments.keep = parse_switch(key, value)?,
+                "batching" => arguments.batching = parse_switch(key, value)?,
                 "lazy" => arguments.lazy = parse_switch(key, value)?,
                 _ => return Err(BadArgument::UnknownKey(key)),
             }

@@ -88,7 +88,7 @@ fn corruptions(
     mutation: Option<Mutation>,
 ) -> Result<Option<u64>, String> {
     // Everything fits, so that it is not lack of memory that takes pages.
-    let sizes = Sizes { frames: case.pages + 512, swap: case.pages + 512, low_water: 32 };
+    let sizes = Sizes { frames: case.pages + 512, swap: case.pages + 512, low_water: 32, poisons: true };
     let workload = Workload::begin(info, sizes, Daemon::Pounces)?;
     set_mutation(mutation);
     let vm = workload.vm;

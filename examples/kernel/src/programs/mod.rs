@@ -4,6 +4,7 @@ pub(crate) mod arguments;
 mod conformance;
 mod counter_proof;
 mod di_bench;
+mod figures;
 mod inversion;
 mod replay;
 pub(crate) mod report;
@@ -30,6 +31,7 @@ const PROGRAMS: &[Program] = &[
     Program { name: "selftest", run: selftest::run },
     Program { name: "conformance", run: conformance::run },
     Program { name: "di_bench", run: di_bench::run },
+    Program { name: "figures", run: figures::run },
     Program { name: "inversion", run: inversion::run },
     Program { name: "replay", run: replay::run },
     Program { name: "torture", run: torture::run },

@@ -74,7 +74,8 @@ impl Report {
 
     /// Prints the report.
     pub(crate) fn print(&self) {
-        for (name, value) in &self.figures {
+        // Tables were shown when they were made.
+        for (name, value) in self.figures.iter().filter(|(_, value)| !value.is_array()) {
             println!("  {name}: {value}");
         }
         println!("{}: {} checks, {} errors", self.program, self.checks, self.errors.len());

@@ -38,6 +38,7 @@ pub(crate) fn run(arguments: &Arguments, info: &'static BootInfo) -> Report {
         frames: 64 + all * FRAMES_PER_THREAD,
         swap: 512 + all * PAGES_PER_THREAD,
         low_water: 8 + all,
+        poisons: true,
     };
     let free_before = frames::free_count();
     let workload = match Workload::begin(info, sizes, Daemon::Balances) {

@@ -58,7 +58,7 @@ impl Workload {
         let vm = Vm::new(system, sizes).map_err(|_| {
             format!("no memory for {} pages: give the machine more", sizes.frames + sizes.swap)
         })?;
-        let run = Run::new(vm, info.module).map_err(|error| error.to_string())?;
+        let run = Run::new(vm, info.module, None).map_err(|error| error.to_string())?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let daemon = sched::spawn("page daemon", DAEMON, move || {

@@ -84,6 +84,8 @@ pub(crate) struct Sizes {
     pub(crate) swap: usize,
     /// The page daemon works below this number of free frames, until there are twice as many.
     pub(crate) low_water: usize,
+    /// Whether free frames are filled with a poison that is looked for when they are handed out.
+    pub(crate) poisons: bool,
 }
 
 /// One virtual-memory layer, with memory of its own.
@@ -105,7 +107,7 @@ impl Vm {
     pub(crate) fn new(system: &'static System, sizes: Sizes) -> Result<&'static Self, Shortage> {
         Ok(Box::leak(Box::new(Self {
             system,
-            pool: pool::Pool::new(system, sizes.frames)?,
+            pool: pool::Pool::new(system, sizes.frames, sizes.poisons)?,
             swap: swap::Swap::new(system, sizes.swap)?,
             reclaim: pageout::Reclaim::new(sizes.low_water),
             counts: Counts::default(),

@@ -26,6 +26,8 @@ pub(super) struct Pool {
     /// How many there are in `free`, for those who only want to know.
     free_count: AtomicUsize,
     total: usize,
+    /// Whether free frames hold their poison.
+    poisons: bool,
 }
 
 /// What each word of a free frame holds.
@@ -52,17 +54,36 @@ fn find_other(words: &Words, value: u64) -> Option<(usize, u64)> {
 }
 
 impl Pool {
-    pub(super) fn new(system: &System, total: usize) -> Result<Self, Shortage> {
+    pub(super) fn new(system: &System, total: usize, poisons: bool) -> Result<Self, Shortage> {
+        let mut pool = Self { free: Mutex::default(), free_count: AtomicUsize::new(total), total, poisons };
         let mut free = Vec::with_capacity(total);
         for _ in 0..total {
             let Some(frame) = frames::allocate() else {
                 free.into_iter().for_each(frames::free);
                 return Err(Shortage);
             };
-            fill(words(system, frame), poison(frame));
+            pool.poison(system, frame);
             free.push(frame);
         }
-        Ok(Self { free: Mutex::new(free), free_count: AtomicUsize::new(total), total })
+        *pool.free.get_mut() = free;
+        Ok(pool)
+    }
+
+    /// Fills a frame that is free from now on.
+    fn poison(&self, system: &System, frame: Frame) {
+        if self.poisons {
+            fill(words(system, frame), poison(frame));
+        }
+    }
+
+    /// Looks whether a frame that has been free until now was stored to.
+    fn check_poison(&self, system: &System, frame: Frame, violations: &Violations) {
+        if self.poisons
+            && let Some((index, word)) = find_other(words(system, frame), poison(frame))
+        {
+            violations
+                .note(format_args!("{frame:?} was stored to while it was free: word {index} is {word:#x}"));
+        }
     }
 
     /// How many there are, free or not.
@@ -97,16 +118,10 @@ impl Pool {
             violations.note(format_args!("{} of {} frames were given back", free.len(), self.total));
         }
         for frame in free {
-            check_poison(system, frame, violations);
+            self.check_poison(system, frame, violations);
             frames::free(frame);
         }
         self.free_count.store(0, Ordering::Relaxed); // ORD: a hint
-    }
-}
-
-fn check_poison(system: &System, frame: Frame, violations: &Violations) {
-    if let Some((index, word)) = find_other(words(system, frame), poison(frame)) {
-        violations.note(format_args!("{frame:?} was stored to while it was free: word {index} is {word:#x}"));
     }
 }
 
@@ -114,7 +129,7 @@ impl Vm {
     /// A frame with unspecified contents, clean and unreferenced as far as its record goes.
     pub(super) fn allocate(&self) -> Result<Frame, Shortage> {
         let frame = self.pool.take().ok_or(Shortage)?;
-        check_poison(self.system, frame, &self.violations);
+        self.pool.check_poison(self.system, frame, &self.violations);
         if let Some(record) = self.record(frame) {
             record.clear_dirty();
             record.clear_referenced_flag();
@@ -128,7 +143,7 @@ impl Vm {
         if self.record(frame).is_some_and(|record| self.system.page_is_mapped(record)) {
             self.violations.note(format_args!("{frame:?} is given back while it is mapped"));
         }
-        fill(words(self.system, frame), poison(frame));
+        self.pool.poison(self.system, frame);
         self.counts.frames_freed.add_one();
         self.pool.put(frame);
     }

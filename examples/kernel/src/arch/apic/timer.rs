@@ -66,6 +66,11 @@ pub(crate) fn counts_during(time_stamps: u64) -> Option<u32> {
     before.checked_sub(registers::read(Register::TimerCurrent))
 }
 
+/// Stops this CPU's timer.
+pub(crate) fn stop() {
+    registers::write(Register::TimerInitial, 0);
+}
+
 /// Time-stamp counts per tick.
 pub(crate) fn time_stamps_per_tick() -> u64 {
     // ORD: Relaxed; see `calibrate`.

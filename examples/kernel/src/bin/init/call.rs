@@ -2,7 +2,7 @@
 
 use core::arch::asm;
 
-use crate::abi::{Backing, Call, Finding, Hint, Tally};
+use crate::abi::{Backing, Call, Figure, Finding, Hint, Tally};
 
 /// What a call returns that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,6 +120,11 @@ pub(crate) fn report(what: Finding, address: u64, expected: u64, found: u64) {
 /// Reports that a call failed that should not.
 pub(crate) fn fail() {
     report(Finding::CallFailed, 0, 0, 0);
+}
+
+/// Tells what something took.
+pub(crate) fn figure(what: Figure, pages: u64, ticks: u64) {
+    let _ = call(Call::Figure, [what as u64, pages, ticks, 0, 0]);
 }
 
 /// Counts.

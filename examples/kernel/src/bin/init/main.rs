@@ -11,6 +11,7 @@ mod access;
 mod call;
 mod check;
 mod dice;
+mod figures;
 mod lane;
 mod notes;
 mod panic;
@@ -36,6 +37,7 @@ extern "C" fn main(role: u64, process: u64, seed: u64, threads: u64, until: u64,
         Some(Role::Check) => check::run(),
         Some(Role::Torture) => torture::run(process, seed, threads, until),
         Some(Role::Unmapper) => unmapper::run(process, seed, threads, until, batch),
+        Some(Role::Figures) => figures::run(),
         None => call::exit(1),
     }
 }

@@ -72,7 +72,12 @@ fn sizes(frames: Option<usize>) -> Sizes {
     let free = frames::free_count() as usize;
     // The rest is for page tables, PV entries, and what goes to swap.
     let frames = frames.unwrap_or(free / 4 * 3);
-    Sizes { frames, swap: free.saturating_sub(frames) / 2, low_water: (frames / 64).clamp(16, 512) }
+    Sizes {
+        frames,
+        swap: free.saturating_sub(frames) / 2,
+        low_water: (frames / 64).clamp(16, 512),
+        poisons: true,
+    }
 }
 
 impl Replay {

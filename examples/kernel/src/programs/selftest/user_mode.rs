@@ -14,7 +14,7 @@ pub(super) fn run(report: &mut Report, info: &'static BootInfo) {
     if info.module.is_none() {
         return println!("  there is no boot module: user mode is left out");
     }
-    let sizes = Sizes { frames: 256, swap: 64, low_water: 8 };
+    let sizes = Sizes { frames: 256, swap: 64, low_water: 8, poisons: true };
     let workload = match Workload::begin(info, sizes, Daemon::Balances) {
         Ok(workload) => workload,
         Err(error) => return report.check("user mode", false, || error),
