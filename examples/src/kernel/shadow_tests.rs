@@ -198,6 +198,8 @@ fn a_look_during_a_change_proves_nothing() {
     shadow.begin_change();
     let during = shadow.view(VirtAddr(0), &objects);
     assert!(!during.is_settled() && !before.holds_until(&during));
-    shadow.end_change();
+    shadow.end_change(range(3, 2));
     assert!(!before.holds_until(&shadow.view(VirtAddr(0), &objects)), "something has happened in between");
+    assert_eq!(shadow.changed_since(0).collect::<Vec<_>>(), [range(3, 2)]);
+    assert_eq!(shadow.changed_since(shadow.changes()).count(), 0);
 }

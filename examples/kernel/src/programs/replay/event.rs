@@ -1,14 +1,11 @@
 //! One recorded event, done.
 
-use alloc::sync::Arc;
-
 use pmap::{Access, VirtRange};
 
 use super::lane::Lane;
 use super::shadow::{Region, Shadow, Source};
 use super::spaces::Living;
 use super::tally::What;
-use crate::sched::Mutex;
 use crate::trace::{Advice, Event, Op};
 use crate::vm::{Backing, RemapError, Shortage, Space, Vma};
 
@@ -46,15 +43,16 @@ impl Lane {
                 self.map(&living, range, Region { protection, is_shared: shared, source })
             }
             Op::Unmap(range) => {
-                let there = change(&living, |shadow| shadow.unmap(range), || living.space.unmap(range));
+                let there =
+                    change(&living, range, |shadow| shadow.unmap(range), || living.space.unmap(range));
                 mapped(there)
             }
             Op::Protect(range, protection) => {
                 let protect = |shadow: &mut Shadow| shadow.protect(range, protection);
-                mapped(change(&living, protect, || living.space.protect(range, protection)))
+                mapped(change(&living, range, protect, || living.space.protect(range, protection)))
             }
             Op::Advise(range, Advice::DontNeed) => {
-                mapped(change(&living, |shadow| shadow.discard(range), || living.space.discard(range)))
+                mapped(change(&living, range, |shadow| shadow.discard(range), || living.space.discard(range)))
             }
             // Such pages may become zero at any time: here they never do.
             Op::Advise(_, Advice::Free | Advice::Other) => Err(What::NoEffect),
@@ -76,6 +74,7 @@ impl Lane {
         let (mut inserted, mut has_room) = (false, false);
         change(
             living,
+            range,
             |shadow| {
                 has_room = shadow.map(range, region);
                 has_room
@@ -91,6 +90,7 @@ impl Lane {
         let mut done = Ok(());
         change(
             living,
+            old,
             |shadow| {
                 if !shadow.has_mapping(old.start()) {
                     wanted = Err(RemapError::NotMapped);
@@ -120,8 +120,7 @@ impl Lane {
 
     fn exec(&mut self, new: u32) -> Result<(), What> {
         let space = Space::new(self.replay.vm).map_err(|shortage| self.no_memory(shortage))?;
-        let shadow = Mutex::new(Shadow::new(new));
-        self.add(Living { number: new, space: Arc::new(space), shadow })?;
+        self.add(Living::new(new, space, Shadow::new(new)))?;
         if let Some(living) = self.replay.spaces.get(new) {
             self.enter(&living);
         }
@@ -130,8 +129,8 @@ impl Lane {
 
     fn fork(&mut self, living: &Living, number: u32) -> Result<(), What> {
         let space = living.space.fork().map_err(|shortage| self.no_memory(shortage))?;
-        let shadow = Mutex::new(living.shadow.lock().fork(number));
-        self.add(Living { number, space: Arc::new(space), shadow })?;
+        let shadow = living.shadow.lock().fork(number);
+        self.add(Living::new(number, space, shadow))?;
         self.poke_shared_pages(living);
         Ok(())
     }
@@ -155,19 +154,26 @@ impl Lane {
         self.enter(&living);
         self.sweep(&living);
         self.leave();
+        living.ask_to_leave();
+        self.replay.ledger.wake_all();
         self.replay.end(living);
         Ok(())
     }
 }
 
 /// Changes ranges in the model and in the space. In between no look at it proves anything.
-fn change(living: &Living, model: impl FnOnce(&mut Shadow) -> bool, space: impl FnOnce()) -> bool {
+fn change(
+    living: &Living,
+    range: VirtRange,
+    model: impl FnOnce(&mut Shadow) -> bool,
+    space: impl FnOnce(),
+) -> bool {
     let there = {
         let mut shadow = living.shadow.lock();
         shadow.begin_change();
         model(&mut shadow)
     };
     space();
-    living.shadow.lock().end_change();
+    living.shadow.lock().end_change(range);
     there
 }

@@ -1,9 +1,10 @@
 //! The thread that does what one recorded CPU did.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::fmt;
 
-use pmap::VirtAddr;
+use pmap::{VirtAddr, VirtRange};
 
 use super::Replay;
 use super::ledger::Stopped;
@@ -25,11 +26,13 @@ pub(super) struct Lane {
     pub(super) visits: Visits,
     /// The address space that it is in.
     here: Option<Arc<Living>>,
+    /// Changes of its ranges that this thread has looked at.
+    changes_seen: u64,
 }
 
 impl Lane {
     pub(super) fn new(replay: Arc<Replay>, seed: u64) -> Self {
-        Self { replay, visits: Visits::new(seed), here: None }
+        Self { replay, visits: Visits::new(seed), here: None, changes_seen: 0 }
     }
 
     /// Goes into a space.
@@ -37,6 +40,7 @@ impl Lane {
         if self.here.as_ref().is_none_or(|here| !Arc::ptr_eq(here, living)) {
             visit::enter(&living.space);
             self.here = Some(living.clone());
+            self.changes_seen = living.shadow.lock().changes();
         }
     }
 
@@ -73,8 +77,13 @@ impl Lane {
         let replay = self.replay.clone();
         for step in replay.stream.steps(cpu) {
             let step = step?;
+            let mut waited = false;
             for wait in step.waits {
-                self.wait(wait)?;
+                waited |= self.wait(wait)?;
+            }
+            if waited {
+                // What others have just changed may be where this thread has been.
+                self.look_around();
             }
             match step.action {
                 Action::Activate(number) => match replay.spaces.get(number) {
@@ -95,18 +104,25 @@ impl Lane {
         Ok(())
     }
 
-    fn wait(&mut self, wait: Wait) -> Result<(), Stop> {
-        if self.replay.ledger.is_done(wait) || self.replay.ledger.spin(wait) {
-            return Ok(());
+    /// Waits, and says whether that was necessary. It stays in its space meanwhile, as the CPU has it loaded, unless that is to end.
+    fn wait(&mut self, wait: Wait) -> Result<bool, Stop> {
+        if self.replay.ledger.is_done(wait) {
+            return Ok(false);
         }
-        // As a thread that sleeps leaves its CPU to others; and the space may be about to end.
-        self.leave();
-        Ok(self.replay.ledger.park(wait)?)
+        while !self.replay.ledger.spin(wait) {
+            let is_ending = || self.here.as_ref().is_some_and(|here| here.is_ending());
+            self.replay.ledger.park(wait, is_ending)?;
+            if is_ending() {
+                self.leave();
+            }
+        }
+        if self.replay.ledger.is_stopped() { Err(Stop::Asked) } else { Ok(true) }
     }
 
     /// Goes back to earlier places now and then, while others do what they do.
     fn look_around(&mut self) {
         let Some(here) = self.here.clone() else { return };
+        self.peek_at_changes(&here);
         if self.visits.one_in(PEEK_ONE_IN) {
             self.peek(&here);
         }
@@ -115,6 +131,22 @@ impl Lane {
         }
         if self.visits.one_in(POKE_ONE_IN) {
             self.poke(&here);
+        }
+    }
+}
+
+impl Lane {
+    /// Looks at places where it has been and where somebody has changed something since it last looked.
+    fn peek_at_changes(&mut self, here: &Living) {
+        let ranges: Vec<VirtRange> = {
+            let shadow = here.shadow.lock();
+            let seen = core::mem::replace(&mut self.changes_seen, shadow.changes());
+            shadow.changed_since(seen).collect()
+        };
+        for range in ranges {
+            for va in self.visits.recall_in::<8>(here.number, range).into_iter().flatten() {
+                self.peek_at(here, va);
+            }
         }
     }
 }

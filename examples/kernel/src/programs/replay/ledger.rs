@@ -52,13 +52,13 @@ impl Ledger {
         })
     }
 
-    /// Waits until the step is done.
-    pub(super) fn park(&self, wait: Wait) -> Result<(), Stopped> {
+    /// Waits until the step is done, or `gives_up`.
+    pub(super) fn park(&self, wait: Wait, gives_up: impl Fn() -> bool) -> Result<(), Stopped> {
         let Some(cpu) = self.cpus.get(wait.cpu as usize) else { return Ok(()) };
         // ORD: SeqCst pairs with `done`: it counts its step and then looks here, we count ourselves and then look at its steps,
         // so one of us sees the other.
         cpu.waiters.fetch_add(1, Ordering::SeqCst);
-        let is_over = || self.is_done(wait) || self.is_stopped();
+        let is_over = || self.is_done(wait) || self.is_stopped() || gives_up();
         while !is_over() {
             // Nobody owns a step, so there is no cycle, hence no error.
             let _ = KernelScheduler::table().block(Address::of(cpu), Queue::Shared, 0, |_| {
@@ -83,6 +83,11 @@ impl Ledger {
     pub(super) fn stop(&self) {
         // ORD: SeqCst: before the wake-ups, see `park`.
         self.stopped.store(true, Ordering::SeqCst);
+        self.wake_all();
+    }
+
+    /// Has everybody look again whether to go on.
+    pub(super) fn wake_all(&self) {
         for cpu in &self.cpus {
             KernelScheduler::table().wake_all(Address::of(cpu), Queue::Shared);
         }

@@ -2,6 +2,7 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use super::shadow::Shadow;
 use crate::sched::Mutex;
@@ -12,6 +13,26 @@ pub(super) struct Living {
     pub(super) number: u32,
     pub(super) space: Arc<Space>,
     pub(super) shadow: Mutex<Shadow>,
+    is_ending: AtomicBool,
+}
+
+impl Living {
+    pub(super) fn new(number: u32, space: Space, shadow: Shadow) -> Self {
+        let (space, shadow) = (Arc::new(space), Mutex::new(shadow));
+        Self { number, space, shadow, is_ending: AtomicBool::new(false) }
+    }
+
+    /// Asks everybody to leave it. Those who are parked have to be woken.
+    pub(super) fn ask_to_leave(&self) {
+        // ORD: SeqCst: before the wake-ups; pairs with `is_ending`.
+        self.is_ending.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether everybody is to leave it.
+    pub(super) fn is_ending(&self) -> bool {
+        // ORD: SeqCst: see `ask_to_leave`.
+        self.is_ending.load(Ordering::SeqCst)
+    }
 }
 
 /// All of them. Numbers begin at 1.

@@ -131,7 +131,13 @@ impl Lane {
 
     /// Goes back to a place where this thread has been, with whatever translation there is and ordered against nobody.
     pub(super) fn peek(&mut self, living: &Living) {
-        let Some(va) = self.visits.recall(living.number) else { return };
+        if let Some(va) = self.visits.recall(living.number) {
+            self.peek_at(living, va);
+        }
+    }
+
+    /// Looks at one such place.
+    pub(super) fn peek_at(&mut self, living: &Living, va: VirtAddr) {
         let index = usize::from(self.visits.one_in(2));
         let before = self.view(living, va);
         let found = visit::peek(slot(va, index));

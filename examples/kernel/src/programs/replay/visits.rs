@@ -1,20 +1,23 @@
 //! Where a thread has been, so that it can go back.
 
-use pmap::VirtAddr;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use pmap::{VirtAddr, VirtRange};
 
 /// How many places are remembered.
-const PLACES: usize = 64;
+const PLACES: usize = 512;
 
 /// The last places, and dice to choose among them.
 pub(super) struct Visits {
-    places: [Option<(u32, VirtAddr)>; PLACES],
+    places: Vec<Option<(u32, VirtAddr)>>,
     next: usize,
     state: u64,
 }
 
 impl Visits {
     pub(super) fn new(seed: u64) -> Self {
-        Self { places: [None; PLACES], next: 0, state: seed }
+        Self { places: vec![None; PLACES], next: 0, state: seed }
     }
 
     /// The next number of the generator splitmix64.
@@ -34,6 +37,14 @@ impl Visits {
     pub(super) fn note(&mut self, space: u32, va: VirtAddr) {
         self.places[self.next] = Some((space, va));
         self.next = (self.next + 1) % PLACES;
+    }
+
+    /// The last places in a range of the space, `N` at most.
+    pub(super) fn recall_in<const N: usize>(&self, space: u32, range: VirtRange) -> [Option<VirtAddr>; N] {
+        let (later, earlier) = self.places.split_at(self.next);
+        let latest_first = later.iter().rev().chain(earlier.iter().rev()).flatten();
+        let mut inside = latest_first.filter(|(number, va)| *number == space && range.contains(*va));
+        core::array::from_fn(|_| inside.next().map(|(_, va)| *va))
     }
 
     /// Some place in the space; often none.

@@ -7,7 +7,7 @@
 mod cell;
 mod regions;
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, VecDeque};
 
 use pmap::{PAGE_SHIFT, Protection, VirtAddr, VirtRange};
 
@@ -92,12 +92,18 @@ pub(crate) struct Shadow {
     /// Changes of ranges that are under way.
     changing: u32,
     changes: u64,
+    /// Where the last ones were.
+    recent: VecDeque<VirtRange>,
 }
+
+/// Changes of ranges that are remembered.
+const RECENT: usize = 8;
 
 impl Shadow {
     /// An empty one, with the number that its stamps bear.
     pub(crate) fn new(number: u32) -> Self {
-        Self { number, regions: Regions::default(), own: BTreeMap::new(), changing: 0, changes: 0 }
+        let (regions, own, recent) = (Regions::default(), BTreeMap::new(), VecDeque::new());
+        Self { number, regions, own, changing: 0, changes: 0, recent }
     }
 
     /// A copy.
@@ -110,10 +116,23 @@ impl Shadow {
         self.changing += 1;
     }
 
-    /// They have changed.
-    pub(crate) fn end_change(&mut self) {
+    /// What is in `range` has changed.
+    pub(crate) fn end_change(&mut self, range: VirtRange) {
         self.changing -= 1;
         self.changes += 1;
+        self.recent.truncate(RECENT - 1);
+        self.recent.push_front(range);
+    }
+
+    /// How many changes there were.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// Where changes were since there had been so many; the older ones of many are forgotten.
+    pub(crate) fn changed_since(&self, changes: u64) -> impl Iterator<Item = VirtRange> + '_ {
+        let new = self.changes.saturating_sub(changes);
+        self.recent.iter().take(usize::try_from(new).unwrap_or(RECENT)).copied()
     }
 
     /// What must be seen at `va`.
