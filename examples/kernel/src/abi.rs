@@ -31,7 +31,7 @@ numbered! {
     Call {
         /// Ends the thread, and with the last one the process: (status). The process ends with the last thread's status.
         Exit = 0,
-        /// Begins a thread: (entry, stack top, argument, priority).
+        /// Begins a thread: (entry, stack top, argument, priority, which is below 128).
         Spawn = 1,
         /// Copies the process with the calling thread; the child's identifier, or 0 in the child.
         Fork = 2,

@@ -18,6 +18,8 @@ use crate::vm::{Backing, Hint, Vma, copy};
 
 /// Longest text that can be printed at once, in bytes.
 const MAX_TEXT: u64 = 512;
+/// User threads are less urgent than any of the kernel's: those must come through to watch and to end them.
+const MOST_URGENT: Priority = Priority::new(Priority::NORMAL.level() - 1);
 
 /// Does what the program asks for. The result goes into the frame.
 pub(crate) fn dispatch(frame: &mut TrapFrame) {
@@ -39,7 +41,8 @@ fn perform(process: &Arc<Process>, call: Call, frame: &TrapFrame) -> Result<u64,
         // Done by the caller.
         Call::Exit => {}
         Call::Spawn => {
-            let priority = Priority::new(u8::try_from(frame.r10).map_err(|_| Error::Invalid)?);
+            let priority = u8::try_from(frame.r10).ok().map(Priority::new);
+            let priority = priority.filter(|priority| *priority <= MOST_URGENT).ok_or(Error::Invalid)?;
             let mut begin = TrapFrame::user(user(first)?.0, user(second)?.0);
             begin.rdi = third;
             process.begin_thread(begin, priority).map_err(|_| Error::Memory)?;

@@ -31,6 +31,10 @@ pub(crate) fn run() -> ! {
         ("new memory cannot be mapped", call::map(new, 2, READ | WRITE, Backing::Anonymous, 0).is_ok()),
         ("new memory is not zero", load(new) == 0 && load(new + PAGE) == 0),
         ("the kernel reads for us beyond the end", call::print_from(new + 2 * PAGE - 8, 16).is_err()),
+        (
+            "a thread can be more urgent than the kernel's",
+            (128..=u8::MAX).all(|priority| call::spawn(end, new + PAGE, 0, priority).is_err()),
+        ),
         ("a copy of the process is not one", copy_is_apart(new)),
         ("memory cannot be unmapped", call::unmap(new, 2).is_ok()),
         ("memory is there after it was unmapped", load_if_possible(new).is_none()),
@@ -44,6 +48,11 @@ pub(crate) fn run() -> ! {
         }
     }
     call::exit(failed)
+}
+
+/// A thread that does nothing.
+extern "C" fn end(_: u64) -> ! {
+    call::exit(0)
 }
 
 /// Whether a copy of the process sees what is there now, and neither sees what the other one stores later.
