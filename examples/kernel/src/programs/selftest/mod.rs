@@ -1,6 +1,7 @@
 //! Is the kernel what it should be on this machine?
 
 mod boot;
+mod kernel_tables;
 mod memory;
 mod processors;
 mod translation;
@@ -20,6 +21,7 @@ pub(crate) fn run(_arguments: &Arguments, info: &'static BootInfo) -> Report {
     memory::heap(&mut report);
     memory::frames(&mut report);
     memory::rights(&mut report);
+    kernel_tables::run(&mut report);
     user_pages::run(&mut report);
     processors::arrived(&mut report);
     processors::interrupts(&mut report);
