@@ -35,7 +35,7 @@ numbered! {
         Spawn = 1,
         /// Copies the process with the calling thread; the child's identifier, or 0 in the child.
         Fork = 2,
-        /// Waits for a child's end: (child, where its status goes).
+        /// Waits for another process's end: (process, where its status goes).
         Wait = 3,
         /// Maps memory: (address, pages, rights, [`Backing`], first page of a file).
         Map = 4,
@@ -139,6 +139,8 @@ numbered! {
         Unmapper = 2,
         /// Measures what calls and page faults take.
         Figures = 3,
+        /// Sleeps for ever, and has a copy wait for its end: only by being ended from outside they end.
+        Rest = 4,
     }
 }
 

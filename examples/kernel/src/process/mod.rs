@@ -138,23 +138,23 @@ impl Process {
         self.status.store(status, Ordering::Relaxed); // ORD: Relaxed; published by `ended`
         // ORD: Release pairs with `status`.
         self.ended.store(true, Ordering::Release);
-        KernelScheduler::table().wake_all(Address::of(&self.ended), Queue::Shared);
+        self.run.wake_waiters();
     }
 
     /// How it ended, if it has.
-    fn status(&self) -> Option<u64> {
+    pub(super) fn status(&self) -> Option<u64> {
         // ORD: Acquire pairs with `end`.
         self.ended.load(Ordering::Acquire).then(|| self.status.load(Ordering::Relaxed)) // ORD: as in `end`
     }
 
-    fn wait_for_end(&self) -> u64 {
-        loop {
-            if let Some(status) = self.status() {
-                return status;
-            }
-            // Nobody owns the end of a process, so there is no cycle, hence no error.
-            let _ = KernelScheduler::table().block(Address::of(&self.ended), Queue::Shared, 0, |_| {
-                if self.status().is_some() { Decision::Proceed } else { Decision::Wait }
+    /// Lets `ticks` ticks pass, unless the process is to end before.
+    pub(super) fn sleep(&self, ticks: u64) {
+        let deadline = sched::ticks().saturating_add(ticks).saturating_add(1);
+        while sched::ticks() < deadline && !self.is_dying() {
+            let place = Address::of(&self.dying);
+            // Nobody owns it, so there is no cycle, hence no error.
+            let _ = KernelScheduler::table().block_until(place, Queue::Shared, 0, deadline, |_| {
+                if self.is_dying() { Decision::Proceed } else { Decision::Wait }
             });
         }
     }
@@ -173,10 +173,12 @@ impl Process {
         self.stop();
     }
 
-    /// Has all its threads end.
+    /// Has all its threads end, those that sleep or wait as well.
     fn stop(&self) {
-        // ORD: Relaxed; looked at again and again.
+        // ORD: Relaxed; looked at again and again, and under the table's lock by those who are about to wait.
         self.dying.store(true, Ordering::Relaxed);
+        KernelScheduler::table().wake_all(Address::of(&self.dying), Queue::Shared);
+        self.run.wake_waiters();
     }
 
     /// Whether all threads are to end.

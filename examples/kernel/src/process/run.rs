@@ -6,13 +6,13 @@ use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use pmap::CpuId;
-use turnstile::Priority;
+use turnstile::{Address, Decision, LockScheduler as _, Priority, Queue};
 
 use super::table::Processes;
 use super::{Process, Program, ProgramError, STACK_TOP};
 use crate::abi::{Figure, Role, Tally};
 use crate::arch::trap::TrapFrame;
-use crate::sched::{self, Mutex, NoStack};
+use crate::sched::{self, KernelScheduler, Mutex, NoStack};
 use crate::vm::{Object, Shortage, Vm};
 
 /// What the processes of one run of a workload share.
@@ -130,7 +130,25 @@ impl Run {
 
     /// Waits until the process has ended, and forgets it; its status. `None` if there is no such process.
     pub(crate) fn wait(&self, id: u64) -> Option<u64> {
-        let status = self.processes.get(id)?.wait_for_end();
+        self.wait_unless(id, || false)
+    }
+
+    /// As [`wait`](Self::wait), but gives up, with `None`, when `gives_up` says so after [`wake_waiters`](Self::wake_waiters).
+    pub(super) fn wait_unless(&self, id: u64, gives_up: impl Fn() -> bool) -> Option<u64> {
+        let process = self.processes.get(id)?;
+        let status = loop {
+            if let Some(status) = process.status() {
+                break status;
+            }
+            if gives_up() {
+                return None;
+            }
+            // Nobody owns the end of a process, so there is no cycle, hence no error.
+            let _ = KernelScheduler::table().block(self.waiters(), Queue::Shared, 0, |_| {
+                if process.status().is_some() || gives_up() { Decision::Proceed } else { Decision::Wait }
+            });
+        };
+        drop(process);
         // Of several who wait one takes it away.
         let process = self.processes.remove(id)?;
         // Its threads are about to let go of it, too. The last to do so takes the address space down: we, so that it is gone on return.
@@ -140,6 +158,21 @@ impl Run {
         Some(status)
     }
 
+    /// Where those wait who wait for the end of any of the processes: it may be their own that ends.
+    fn waiters(&self) -> Address {
+        Address::of(&self.processes)
+    }
+
+    /// A process has ended, or is to end: has everybody look who waits for one.
+    pub(super) fn wake_waiters(&self) {
+        KernelScheduler::table().wake_all(self.waiters(), Queue::Shared);
+    }
+
+    /// Whether the process has ended, waited for or not.
+    pub(crate) fn has_ended(&self, id: u64) -> bool {
+        self.processes.get(id).is_none_or(|process| process.status().is_some())
+    }
+
     /// Waits for all that nobody has waited for.
     pub(crate) fn wait_for_all(&self) {
         while let Some(id) = self.processes.any() {
@@ -147,9 +180,9 @@ impl Run {
         }
     }
 
-    /// Has all processes end at their next opportunity.
+    /// Has all processes end at their next opportunity, those included that somebody is about to add.
     pub(crate) fn stop(&self) {
-        self.processes.all().iter().for_each(|process| process.stop());
+        self.processes.stop().iter().for_each(|process| process.stop());
     }
 
     /// Ends the run: no process is left. Its memory goes back.

@@ -53,7 +53,11 @@ fn perform(process: &Arc<Process>, call: Call, frame: &TrapFrame) -> Result<u64,
             return process.fork(child, sched::current().own_priority()).map_err(|_| Error::Memory);
         }
         Call::Wait => {
-            let status = process.run().wait(first).ok_or(Error::NoChild)?;
+            // It would wait for ever.
+            if first == process.id {
+                return Err(Error::NoChild);
+            }
+            let status = process.run().wait_unless(first, || process.is_dying()).ok_or(Error::NoChild)?;
             copy::copy_out(user(second)?, &status.to_le_bytes()).map_err(|_| Error::Address)?;
         }
         Call::Map => return map(process, frame),
@@ -67,7 +71,7 @@ fn perform(process: &Arc<Process>, call: Call, frame: &TrapFrame) -> Result<u64,
             process.space().advise(range(first, second)?, hint);
         }
         Call::Yield => sched::yield_now(),
-        Call::Sleep => sched::sleep(first),
+        Call::Sleep => process.sleep(first),
         Call::Ticks => return Ok(sched::ticks()),
         Call::Cpu => return Ok(percpu::current_cpu().index() as u64),
         Call::Write => return write(first, second),

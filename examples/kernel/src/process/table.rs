@@ -59,7 +59,16 @@ pub(super) fn leave() -> Option<Arc<Process>> {
 /// The processes of a run that nobody has waited for.
 #[derive(Default)]
 pub(super) struct Processes {
-    by_id: Mutex<(u64, BTreeMap<u64, Arc<Process>>)>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The last identifier.
+    last: u64,
+    by_id: BTreeMap<u64, Arc<Process>>,
+    /// All are to end, also those that come.
+    stopping: bool,
 }
 
 impl Processes {
@@ -67,30 +76,38 @@ impl Processes {
     pub(super) fn add<E>(&self, make: impl FnOnce(u64) -> Result<Process, E>) -> Result<Arc<Process>, E> {
         // Not under the lock: making one may wait for memory.
         let id = {
-            let mut by_id = self.by_id.lock();
-            by_id.0 += 1;
-            by_id.0
+            let mut state = self.state.lock();
+            state.last += 1;
+            state.last
         };
         let process = Arc::new(make(id)?);
-        self.by_id.lock().1.insert(id, process.clone());
+        let mut state = self.state.lock();
+        state.by_id.insert(id, process.clone());
+        let stopping = state.stopping;
+        drop(state);
+        if stopping {
+            process.stop();
+        }
         Ok(process)
     }
 
     pub(super) fn get(&self, id: u64) -> Option<Arc<Process>> {
-        self.by_id.lock().1.get(&id).cloned()
+        self.state.lock().by_id.get(&id).cloned()
     }
 
     pub(super) fn remove(&self, id: u64) -> Option<Arc<Process>> {
-        self.by_id.lock().1.remove(&id)
+        self.state.lock().by_id.remove(&id)
     }
 
-    /// All of them.
-    pub(super) fn all(&self) -> Vec<Arc<Process>> {
-        self.by_id.lock().1.values().cloned().collect()
+    /// All of them, for the caller to stop; those that come later are stopped as they come.
+    pub(super) fn stop(&self) -> Vec<Arc<Process>> {
+        let mut state = self.state.lock();
+        state.stopping = true;
+        state.by_id.values().cloned().collect()
     }
 
     /// One of those that are left.
     pub(super) fn any(&self) -> Option<u64> {
-        self.by_id.lock().1.keys().next().copied()
+        self.state.lock().by_id.keys().next().copied()
     }
 }

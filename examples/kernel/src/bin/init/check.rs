@@ -12,7 +12,7 @@ const KERNEL: [u64; 2] = [0xffff_ffff_8020_0000, 0xffff_8000_0020_0000];
 const NOWHERE: u64 = 0x1000;
 
 /// Looks at everything; the status is the number of checks that fail.
-pub(crate) fn run() -> ! {
+pub(crate) fn run(process: u64) -> ! {
     let code = run as *const () as u64;
     let new = lane::arena(0);
     let checks = [
@@ -35,6 +35,7 @@ pub(crate) fn run() -> ! {
             "a thread can be more urgent than the kernel's",
             (128..=u8::MAX).all(|priority| call::spawn(end, new + PAGE, 0, priority).is_err()),
         ),
+        ("a process can wait for its own end", call::wait(process).is_err()),
         ("a copy of the process is not one", copy_is_apart(new)),
         ("memory cannot be unmapped", call::unmap(new, 2).is_ok()),
         ("memory is there after it was unmapped", load_if_possible(new).is_none()),

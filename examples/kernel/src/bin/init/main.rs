@@ -15,6 +15,7 @@ mod figures;
 mod lane;
 mod notes;
 mod panic;
+mod rest;
 mod stamp;
 mod torture;
 mod unmapper;
@@ -34,10 +35,11 @@ global_asm!(".globl start", "start:", "pushq $0", "jmp {main}", main = sym main,
 extern "C" fn main(role: u64, process: u64, seed: u64, threads: u64, until: u64, batch: u64) -> ! {
     access::set_up();
     match Role::from_number(role) {
-        Some(Role::Check) => check::run(),
+        Some(Role::Check) => check::run(process),
         Some(Role::Torture) => torture::run(process, seed, threads, until),
         Some(Role::Unmapper) => unmapper::run(process, seed, threads, until, batch),
         Some(Role::Figures) => figures::run(),
+        Some(Role::Rest) => rest::run(process),
         None => call::exit(1),
     }
 }
