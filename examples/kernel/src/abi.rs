@@ -173,7 +173,7 @@ numbered! {
         Invalid = 1,
         /// Something is mapped there, or nothing is.
         Address = 2,
-        /// No memory.
+        /// No memory, or as much of something as there may be.
         Memory = 3,
         /// No such process.
         NoChild = 4,

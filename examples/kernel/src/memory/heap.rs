@@ -12,7 +12,7 @@ use crate::arch::interrupt_lock::InterruptLock;
 use crate::boot::BootInfo;
 
 /// Bytes of the heap on a machine of any size.
-const LEAST: u64 = 32 << 20;
+pub(crate) const LEAST: u64 = 32 << 20;
 /// One of so many bytes of RAM is for the heap as well: the pmap's record of each page is a 64th of the page.
 const SHARE: u64 = 60;
 

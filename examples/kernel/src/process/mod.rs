@@ -5,6 +5,7 @@
 //! what is not there.
 
 pub(crate) mod fault;
+mod limits;
 mod program;
 mod run;
 pub(crate) mod syscall;
@@ -69,7 +70,7 @@ impl Process {
 
     /// A process that is about to run the program.
     fn load(run: Arc<Run>, id: u64) -> Result<Self, StartError> {
-        let space = Space::new(run.vm)?;
+        let space = Space::new(run.vm, limits::SPACE)?;
         let bottom = VirtAddr(STACK_TOP - STACK_PAGES * PAGE_SIZE);
         let range = VirtRange::new(bottom, VirtAddr(STACK_TOP)).ok_or(StartError::Overlap)?;
         let stack =
@@ -83,7 +84,7 @@ impl Process {
     /// A copy of the process with one thread, which goes on from `frame`.
     pub(super) fn fork(&self, frame: TrapFrame, priority: Priority) -> Result<u64, StartError> {
         let recovery = *self.recovery.lock();
-        let make = |id| self.space.fork().map(|space| Self::new(self.run.clone(), id, space, recovery));
+        let make = |id| Ok(Self::new(self.run.clone(), id, self.space.fork()?, recovery));
         let child = self.run.processes.add(make)?;
         child.begin(frame, priority)
     }
@@ -214,6 +215,8 @@ pub(super) fn exit_thread(status: u64) -> ! {
         if last {
             process.end(status);
         }
+        drop(process);
+        table::gone();
     }
     sched::exit()
 }

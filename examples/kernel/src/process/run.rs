@@ -9,11 +9,11 @@ use pmap::CpuId;
 use turnstile::{Address, Decision, LockScheduler as _, Priority, Queue};
 
 use super::table::Processes;
-use super::{Process, Program, ProgramError, STACK_TOP};
+use super::{Process, Program, ProgramError, STACK_TOP, limits};
 use crate::abi::{Figure, Role, Tally};
 use crate::arch::trap::TrapFrame;
 use crate::sched::{self, KernelScheduler, Mutex, NoStack};
-use crate::vm::{Object, Shortage, Vm};
+use crate::vm::{LimitReached, Object, Shortage, Vm};
 
 /// What the processes of one run of a workload share.
 pub(crate) struct Run {
@@ -93,15 +93,22 @@ impl Run {
     }
 
     /// Notes what a program has measured, or that it begins to.
-    pub(super) fn add_figure(&self, what: Figure, pages: u64, ticks: u64) {
+    ///
+    /// # Errors
+    ///
+    /// [`LimitReached`] if there are too many.
+    pub(super) fn add_figure(&self, what: Figure, pages: u64, ticks: u64) -> Result<(), LimitReached> {
         let ipis = self.vm.system().statistics().shootdown_ipis;
         let mut figures = self.figures.lock();
         if what == Figure::Begin {
             figures.ipis_before = ipis;
-        } else {
+        } else if figures.measured.len() < limits::FIGURES {
             let ipis = ipis - figures.ipis_before;
             figures.measured.push(Measured { what, pages, ticks, ipis });
+        } else {
+            return Err(LimitReached);
         }
+        Ok(())
     }
 
     /// What programs have measured.
@@ -201,12 +208,15 @@ pub(crate) enum StartError {
     Shortage,
     /// The program's segments overlap one another or the stack.
     Overlap,
+    /// There are as many processes as there may be.
+    TooMany,
 }
 
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Shortage => "there is no memory for another process",
+            Self::TooMany => "there are as many processes as there may be",
             Self::Overlap => "the program's segments overlap one another or the stack",
         })
     }

@@ -8,13 +8,13 @@ use pmap::{PAGE_SHIFT, Protection, VirtAddr, VirtRange};
 use turnstile::Priority;
 
 use super::Process;
-use super::{Recovery, exit_thread};
+use super::{Recovery, exit_thread, limits};
 use crate::abi::{self, Call, Error, Figure, Finding, Tally};
 use crate::arch::percpu;
 use crate::arch::serial;
 use crate::arch::trap::TrapFrame;
 use crate::sched;
-use crate::vm::{Backing, Hint, Vma, copy};
+use crate::vm::{Backing, Hint, InsertError, LimitReached, Vma, copy};
 
 /// Longest text that can be printed at once, in bytes.
 const MAX_TEXT: u64 = 512;
@@ -61,8 +61,13 @@ fn perform(process: &Arc<Process>, call: Call, frame: &TrapFrame) -> Result<u64,
             copy::copy_out(user(second)?, &status.to_le_bytes()).map_err(|_| Error::Address)?;
         }
         Call::Map => return map(process, frame),
-        Call::Unmap => process.space().unmap(range(first, second)?),
-        Call::Protect => process.space().protect(range(first, second)?, rights(third)),
+        Call::Unmap => {
+            process.space().unmap(range(first, second)?).map_err(|LimitReached| Error::Memory)?;
+        }
+        Call::Protect => {
+            let changed = process.space().protect(range(first, second)?, rights(third));
+            changed.map_err(|LimitReached| Error::Memory)?;
+        }
         Call::Advise => {
             let hint = match abi::Hint::from_number(third).ok_or(Error::Invalid)? {
                 abi::Hint::Idle => Hint::Idle,
@@ -83,7 +88,8 @@ fn perform(process: &Arc<Process>, call: Call, frame: &TrapFrame) -> Result<u64,
             process.report(finding, second, third, frame.r10);
         }
         Call::Figure => {
-            process.run().add_figure(Figure::from_number(first).ok_or(Error::Invalid)?, second, third);
+            let figure = Figure::from_number(first).ok_or(Error::Invalid)?;
+            process.run().add_figure(figure, second, third).map_err(|LimitReached| Error::Memory)?;
         }
         Call::Tally => {
             process.run().add_tally(Tally::from_number(first).ok_or(Error::Invalid)?, second);
@@ -116,16 +122,20 @@ fn rights(bits: u64) -> Protection {
 fn map(process: &Process, frame: &TrapFrame) -> Result<u64, Error> {
     let range = range(frame.rdi, frame.rsi)?;
     let first = frame.r8;
-    first.checked_add(range.pages()).ok_or(Error::Invalid)?;
+    let end = first.checked_add(range.pages()).ok_or(Error::Invalid)?;
     let run = process.run();
     let backing = match abi::Backing::from_number(frame.r10).ok_or(Error::Invalid)? {
         abi::Backing::Anonymous => Backing::Anonymous,
+        _ if end > limits::OBJECT_PAGES => return Err(Error::Memory),
         abi::Backing::Shared => Backing::Shared { object: run.shared().clone(), first },
         abi::Backing::File => Backing::Private { object: run.file().clone(), first },
     };
     let vma = Vma { range, protection: rights(frame.rdx), backing };
-    process.space().insert(vma).map_err(|_| Error::Address)?;
-    Ok(0)
+    match process.space().insert(vma) {
+        Ok(()) => Ok(0),
+        Err(InsertError::Occupied) => Err(Error::Address),
+        Err(InsertError::LimitReached) => Err(Error::Memory),
+    }
 }
 
 fn write(address: u64, bytes: u64) -> Result<u64, Error> {

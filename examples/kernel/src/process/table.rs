@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use turnstile::{Priority, ThreadId};
 
-use super::Process;
+use super::{Process, StartError, limits};
 use crate::arch::trap::TrapFrame;
 use crate::sched::{self, Mutex, NoStack};
 
@@ -18,11 +18,18 @@ struct UserThread {
     beginning: Option<Box<TrapFrame>>,
 }
 
-static THREADS: Mutex<BTreeMap<ThreadId, UserThread>> = Mutex::new(BTreeMap::new());
+/// All of them.
+struct UserThreads {
+    by_id: BTreeMap<ThreadId, UserThread>,
+    /// How many there are, those included that are about to end and belong to no process any more: these have stacks, too.
+    count: usize,
+}
+
+static THREADS: Mutex<UserThreads> = Mutex::new(UserThreads { by_id: BTreeMap::new(), count: 0 });
 
 /// The process of the calling thread; none for the kernel's own threads.
 pub(super) fn current() -> Option<Arc<Process>> {
-    THREADS.lock().get(&sched::current().id()).map(|thread| thread.process.clone())
+    THREADS.lock().by_id.get(&sched::current().id()).map(|thread| thread.process.clone())
 }
 
 /// Starts a thread of the process, with `body`, which calls [`begin`].
@@ -35,11 +42,15 @@ pub(super) fn spawn(
     let beginning = Some(Box::new(frame));
     // The thread waits for the lock, so it finds itself.
     let mut threads = THREADS.lock();
+    if threads.count >= limits::THREADS {
+        return Err(NoStack);
+    }
     let handle = match process.run().cpu {
         None => sched::spawn("user", priority, body),
         Some(cpu) => sched::spawn_on(cpu, "user", priority, body),
     }?;
-    threads.insert(handle.id(), UserThread { process, beginning });
+    threads.count += 1;
+    threads.by_id.insert(handle.id(), UserThread { process, beginning });
     handle.detach();
     Ok(())
 }
@@ -47,13 +58,18 @@ pub(super) fn spawn(
 /// What the calling thread begins with, and its process.
 pub(super) fn begin() -> Option<(Arc<Process>, Box<TrapFrame>)> {
     let mut threads = THREADS.lock();
-    let thread = threads.get_mut(&sched::current().id())?;
+    let thread = threads.by_id.get_mut(&sched::current().id())?;
     Some((thread.process.clone(), thread.beginning.take()?))
 }
 
 /// The calling thread is nobody's any more.
 pub(super) fn leave() -> Option<Arc<Process>> {
-    THREADS.lock().remove(&sched::current().id()).map(|thread| thread.process)
+    THREADS.lock().by_id.remove(&sched::current().id()).map(|thread| thread.process)
+}
+
+/// The calling thread, which was somebody's, ends now.
+pub(super) fn gone() {
+    THREADS.lock().count -= 1;
 }
 
 /// The processes of a run that nobody has waited for.
@@ -67,21 +83,36 @@ struct State {
     /// The last identifier.
     last: u64,
     by_id: BTreeMap<u64, Arc<Process>>,
+    /// Those that are being made.
+    coming: usize,
     /// All are to end, also those that come.
     stopping: bool,
 }
 
 impl Processes {
     /// Adds the process that `make` makes with the identifier it gets.
-    pub(super) fn add<E>(&self, make: impl FnOnce(u64) -> Result<Process, E>) -> Result<Arc<Process>, E> {
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]: `make`'s, or that there are too many.
+    pub(super) fn add(
+        &self,
+        make: impl FnOnce(u64) -> Result<Process, StartError>,
+    ) -> Result<Arc<Process>, StartError> {
         // Not under the lock: making one may wait for memory.
         let id = {
             let mut state = self.state.lock();
+            if state.by_id.len() + state.coming >= limits::PROCESSES {
+                return Err(StartError::TooMany);
+            }
+            state.coming += 1;
             state.last += 1;
             state.last
         };
-        let process = Arc::new(make(id)?);
+        let made = make(id);
         let mut state = self.state.lock();
+        state.coming -= 1;
+        let process = Arc::new(made?);
         state.by_id.insert(id, process.clone());
         let stopping = state.stopping;
         drop(state);

@@ -11,7 +11,7 @@ impl Space {
     ///
     /// [`Shortage`] if there is no frame for the root table.
     pub(crate) fn fork(&self) -> Result<Self, Shortage> {
-        let child = Self::new(self.vm)?;
+        let child = Self::new(self.vm, self.limits)?;
         // What the page tables permit is what the map says, and nobody faults in this space while it is copied.
         let _no_lag = self.lag.write();
         let map = self.map.write();

@@ -84,6 +84,17 @@ impl Map {
         vma.range.contains(va).then_some(vma)
     }
 
+    /// How many ranges there are.
+    pub(super) fn len(&self) -> usize {
+        self.ranges.len()
+    }
+
+    /// How many ranges there are more once a change of `range` has cut those in two that lie across its ends.
+    pub(super) fn cuts(&self, range: VirtRange) -> usize {
+        let is_cut = |at| self.find(at).is_some_and(|vma| vma.range.start() < at);
+        usize::from(is_cut(range.start())) + usize::from(is_cut(range.end()))
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Vma> {
         self.ranges.values()
     }

@@ -1,6 +1,6 @@
 //! Virtual memory above the pmap: what a kernel has to add so that processes can run on it.
 //!
-//! `map` says what is mapped where; `object` holds the pages of files and of shared memory; `page` is one page, wherever
+//! `map` says what is mapped where, `limits` how much; `object` holds the pages of files and of shared memory; `page` is one page, wherever
 //! its contents are at the moment; `space` joins these with a pmap. `fault` resolves page faults, `range` has unmap,
 //! protect and advice, `discard` and `remap` throw pages away and move them, `fork` copies a space. `pool` hands out frames, `pageout` takes them back, `swap` keeps what they
 //! held. `copy` moves bytes between kernel and user addresses; `visit` has kernel threads
@@ -42,6 +42,7 @@ mod counts;
 mod discard;
 pub(crate) mod fault;
 mod fork;
+mod limits;
 mod made_up;
 mod map;
 mod object;
@@ -58,6 +59,7 @@ pub(crate) mod visit;
 use alloc::boxed::Box;
 
 pub(crate) use counts::Counts;
+pub(crate) use limits::{InsertError, LimitReached, Limits};
 pub(crate) use made_up::made_up_word;
 pub(crate) use map::{Backing, Vma};
 pub(crate) use object::Object;

@@ -2,9 +2,11 @@
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use pmap::{PAGE_SHIFT, VirtRange};
 
+use super::limits::{InsertError, LimitReached, Limits};
 use super::map::{Map, Occupied};
 use super::page::PageRef;
 use super::{Shortage, SpacePmap, Vm, Vma};
@@ -21,17 +23,21 @@ pub(crate) struct Space {
     pub(super) lag: RwLock<()>,
     pub(super) map: RwLock<Map>,
     pub(super) private: Mutex<Private>,
+    pub(super) limits: Limits,
+    /// Mapped pages that are out of the map while their records still exist.
+    pub(super) leaving: AtomicU64,
 }
 
 impl Space {
-    /// An empty one.
+    /// An empty one, which may have what `limits` say.
     ///
     /// # Errors
     ///
     /// [`Shortage`] if there is no frame for the root table.
-    pub(crate) fn new(vm: &'static Vm) -> Result<Self, Shortage> {
+    pub(crate) fn new(vm: &'static Vm, limits: Limits) -> Result<Self, Shortage> {
         let pmap = vm.system().create().map_err(|_| Shortage)?;
-        Ok(Self { vm, pmap, lag: RwLock::default(), map: RwLock::default(), private: Mutex::default() })
+        let (lag, map, private) = (RwLock::default(), RwLock::default(), Mutex::default());
+        Ok(Self { vm, pmap, lag, map, private, limits, leaving: AtomicU64::new(0) })
     }
 
     /// What a CPU that runs the space activates.
@@ -44,9 +50,24 @@ impl Space {
     ///
     /// # Errors
     ///
-    /// [`Occupied`] if something is mapped in the range; nothing has changed.
-    pub(crate) fn insert(&self, vma: Vma) -> Result<(), Occupied> {
-        self.map.write().insert(vma)
+    /// [`InsertError`]; nothing has changed.
+    pub(crate) fn insert(&self, vma: Vma) -> Result<(), InsertError> {
+        let mut map = self.map.write();
+        if self.limits != Limits::NONE {
+            // ORD: Relaxed; it grows under the map's lock, and to see it shrink late only refuses more.
+            let leaving = self.leaving.load(Ordering::Relaxed);
+            let pages: u64 = map.iter().map(|vma| vma.range.pages()).sum();
+            if map.len() >= self.limits.ranges || pages + leaving + vma.range.pages() > self.limits.pages {
+                return Err(InsertError::LimitReached);
+            }
+        }
+        map.insert(vma).map_err(|Occupied| InsertError::Occupied)
+    }
+
+    /// Whether a change of part of what is mapped leaves no more ranges than there may be. The map is locked exclusively.
+    pub(super) fn may_cut(&self, map: &Map, range: VirtRange) -> Result<(), LimitReached> {
+        let fits = map.len().saturating_add(map.cuts(range)) <= self.limits.ranges;
+        if fits { Ok(()) } else { Err(LimitReached) }
     }
 
     /// Takes the private pages of `range` out of the table. The map is locked exclusively.

@@ -4,6 +4,7 @@ use crate::abi::{Backing, READ, WRITE};
 use crate::access::{load, load_if_possible, store, store_if_possible};
 use crate::call;
 use crate::lane;
+use crate::limits;
 use crate::stamp::PAGE;
 
 /// An address of the kernel's image, and one of its map of all memory.
@@ -41,7 +42,7 @@ pub(crate) fn run(process: u64) -> ! {
         ("memory is there after it was unmapped", load_if_possible(new).is_none()),
     ];
     let mut failed = 0;
-    for (text, passed) in checks {
+    for (text, passed) in checks.into_iter().chain(limits::checks()) {
         if !passed {
             call::print(text);
             call::print("\n");

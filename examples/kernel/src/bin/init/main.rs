@@ -13,6 +13,7 @@ mod check;
 mod dice;
 mod figures;
 mod lane;
+mod limits;
 mod notes;
 mod panic;
 mod rest;

@@ -7,7 +7,7 @@ use super::shadow::{Region, Shadow, Source};
 use super::spaces::Living;
 use super::tally::What;
 use crate::trace::{Advice, Event, Op};
-use crate::vm::{Backing, RemapError, Shortage, Space, Vma};
+use crate::vm::{Backing, LimitReached, Limits, RemapError, Shortage, Space, Vma};
 
 /// The access that a hardware error code is of (Intel SDM vol. 3, 4.7).
 fn access(code: u8) -> Access {
@@ -43,13 +43,17 @@ impl Lane {
                 self.map(&living, range, Region { protection, is_shared: shared, source })
             }
             Op::Unmap(range) => {
-                let there =
-                    change(&living, range, |shadow| shadow.unmap(range), || living.space.unmap(range));
+                let there = change(
+                    &living,
+                    range,
+                    |shadow| shadow.unmap(range),
+                    || unlimited(living.space.unmap(range)),
+                );
                 mapped(there)
             }
             Op::Protect(range, protection) => {
                 let protect = |shadow: &mut Shadow| shadow.protect(range, protection);
-                mapped(change(&living, range, protect, || living.space.protect(range, protection)))
+                mapped(change(&living, range, protect, || unlimited(living.space.protect(range, protection))))
             }
             Op::Advise(range, Advice::DontNeed) => {
                 mapped(change(&living, range, |shadow| shadow.discard(range), || living.space.discard(range)))
@@ -119,7 +123,7 @@ impl Lane {
     }
 
     fn exec(&mut self, new: u32) -> Result<(), What> {
-        let space = Space::new(self.replay.vm).map_err(|shortage| self.no_memory(shortage))?;
+        let space = Space::new(self.replay.vm, Limits::NONE).map_err(|shortage| self.no_memory(shortage))?;
         self.add(Living::new(new, space, Shadow::new(new)))?;
         if let Some(living) = self.replay.spaces.get(new) {
             self.enter(&living);
@@ -159,6 +163,11 @@ impl Lane {
         self.replay.end(living);
         Ok(())
     }
+}
+
+/// The spaces of a replay have no limits.
+fn unlimited(changed: Result<(), LimitReached>) {
+    debug_assert!(changed.is_ok(), "there is no limit to reach");
 }
 
 /// Changes ranges in the model and in the space. In between no look at it proves anything.
