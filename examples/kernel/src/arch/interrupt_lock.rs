@@ -5,7 +5,7 @@ use core::cell::UnsafeCell;
 use core::hint::spin_loop;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use super::interrupts;
+use super::interrupts::Disabled;
 
 /// A value that one CPU uses at a time, with its interrupts disabled.
 pub(crate) struct InterruptLock<T> {
@@ -24,20 +24,23 @@ impl<T> InterruptLock<T> {
 
     /// Runs `f` on the value. `f` must not come back here with the same lock: it would wait for itself.
     pub(crate) fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
-        interrupts::without(|| {
+        loop {
+            let disabled = Disabled::new();
             // ORD: Acquire pairs with the Release below of the CPU that held the lock before.
-            while self.locked.swap(true, Ordering::Acquire) {
-                // ORD: only a hint that the exchange is worth trying.
-                while self.locked.load(Ordering::Relaxed) {
-                    spin_loop();
-                }
+            if !self.locked.swap(true, Ordering::Acquire) {
+                // SAFETY: the lock is ours, and an interrupt cannot come in between.
+                let result = f(unsafe { &mut *self.value.get() });
+                // ORD: Release pairs with the Acquire above of the next CPU.
+                self.locked.store(false, Ordering::Release);
+                return result;
             }
-            // SAFETY: the lock is ours, and an interrupt cannot come in between.
-            let result = f(unsafe { &mut *self.value.get() });
-            // ORD: Release pairs with the Acquire above of the next CPU.
-            self.locked.store(false, Ordering::Release);
-            result
-        })
+            // Another CPU may take the lock again and again before this one sees it free: its clock goes on meanwhile.
+            drop(disabled);
+            // ORD: only a hint that the exchange is worth trying.
+            while self.locked.load(Ordering::Relaxed) {
+                spin_loop();
+            }
+        }
     }
 
     /// Frees the lock, whoever holds it. For a kernel that is stopping and must still print.

@@ -1,11 +1,16 @@
 //! The kernel's heap: a piece of memory of its own, so that the pmap may manage all the rest.
+//!
+//! It is locked with interrupts off, so it must be about as fast however many blocks there are: it finds a free block by its size, and the
+//! neighbours of one that is given back by their tags.
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::ops::Range;
 use core::ptr::{NonNull, null_mut};
 
-use linked_list_allocator::Heap;
 use pmap::PAGE_SIZE;
+use talc::DefaultBinning;
+use talc::base::Talc;
+use talc::source::Manual;
 
 use super::layout;
 use crate::arch::interrupt_lock::InterruptLock;
@@ -16,23 +21,25 @@ pub(crate) const LEAST: u64 = 32 << 20;
 /// One of so many bytes of RAM is for the heap as well: the pmap's record of each page is a 64th of the page.
 const SHARE: u64 = 60;
 
+/// The allocator; its memory is what it is given.
+type Heap = Talc<Manual, DefaultBinning>;
+
 struct KernelHeap(InterruptLock<Heap>);
 
 #[global_allocator]
-static HEAP: KernelHeap = KernelHeap(InterruptLock::new(Heap::empty()));
+static HEAP: KernelHeap = KernelHeap(InterruptLock::new(Heap::new(Manual)));
 
 // SAFETY: the heap hands out disjoint blocks of its memory, by its own contract; the lock makes it one
 // user at a time, and no interrupt on the same CPU comes in between.
 unsafe impl GlobalAlloc for KernelHeap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        self.0.with(|heap| heap.allocate_first_fit(layout)).map_or(null_mut(), NonNull::as_ptr)
+        // SAFETY: the caller asks for one byte at least.
+        self.0.with(|heap| unsafe { heap.allocate(layout) }).map_or(null_mut(), NonNull::as_ptr)
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        if let Some(block) = NonNull::new(block) {
-            // SAFETY: the caller got the block here, with this layout.
-            self.0.with(|heap| unsafe { heap.deallocate(block, layout) });
-        }
+        // SAFETY: the caller got the block here, with this layout.
+        self.0.with(|heap| unsafe { heap.deallocate(block, layout) });
     }
 }
 
@@ -60,10 +67,11 @@ pub(crate) fn place(info: &BootInfo) -> Option<Range<u64>> {
 pub(crate) unsafe fn init(memory: Range<u64>) {
     let size = (memory.end - memory.start) as usize;
     // SAFETY: as the caller says.
-    HEAP.0.with(|heap| unsafe { heap.init(layout::direct_map(memory.start), size) });
+    let claimed = HEAP.0.with(|heap| unsafe { heap.claim(layout::direct_map(memory.start), size) });
+    assert!(claimed.is_some(), "the heap is too small for its own lists");
 }
 
 /// Bytes of the heap that are free.
 pub(crate) fn free() -> usize {
-    HEAP.0.with(|heap| heap.free())
+    HEAP.0.with(|heap| heap.counters().available_bytes)
 }
