@@ -27,7 +27,7 @@ pub(crate) fn mask_interrupts() {
     }
 }
 
-/// Runs `begin`, waits for `1 / divisor` of a second, runs `end`. `divisor` is at least 19.
+/// Runs `begin`, waits for `1 / divisor` of a second or, if the processor is held up, longer, and runs `end`. `divisor` is at least 19.
 pub(crate) fn during<T, R>(divisor: u64, begin: impl FnOnce() -> T, end: impl FnOnce(T) -> R) -> R {
     let count = (FREQUENCY / divisor) as u16;
     let [low, high] = count.to_le_bytes();
@@ -39,8 +39,10 @@ pub(crate) fn during<T, R>(divisor: u64, begin: impl FnOnce() -> T, end: impl Fn
         mode.write(ONE_SHOT);
         counter.write(low);
         counter.write(high);
+        // Before the gate, so that a delay in between makes what is measured longer, never shorter.
+        let begun = begin();
         gate.write(quiet | GATE_ON);
-        begin()
+        begun
     };
     // SAFETY: as above.
     while unsafe { gate.read() } & OUTPUT == 0 {
