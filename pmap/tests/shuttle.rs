@@ -59,6 +59,16 @@ fn use_pages(system: &System<SimMachine>, index: usize, space: &Space<'_>, pages
     });
 }
 
+/// An address space, current on the first CPU, with one page at [`VA`] that has been stored to.
+fn one_mapping(system: &System<SimMachine>) -> (Space<'_>, &PageRecord) {
+    let machine = system.machine();
+    let space = machine.run_cpu(cpu(0), || system.create()).expect("memory");
+    let page = page(system);
+    machine.run_cpu(cpu(0), || enter(&space, VA, page.frame())).expect("memory");
+    use_pages(system, 0, &space, &[VA]);
+    (space, page)
+}
+
 /// One role on each CPU, from the first on, all at once.
 fn at_once<'a>(tasks: &Tasks, system: &'a System<SimMachine>, roles: impl IntoIterator<Item = Role<'a>>) {
     tasks.switch_on();
@@ -86,17 +96,13 @@ fn finish<'s>(system: &'s System<SimMachine>, cpus: usize, spaces: impl IntoIter
 /// A page is taken away from all address spaces, and reused, while its only mapping is being removed.
 fn remove_all_and_remove(mutation: Option<Mutation>) {
     let (tasks, system) = stage(2, Options::default(), mutation);
-    let machine = system.machine();
-    let space = machine.run_cpu(cpu(0), || system.create()).expect("memory");
-    let page = page(&system);
-    machine.run_cpu(cpu(0), || enter(&space, VA, page.frame())).expect("memory");
-    use_pages(&system, 0, &space, &[VA]);
+    let (space, page) = one_mapping(&system);
     let remover = || space.remove(VirtRange::page_of(VA));
     let thief = || {
         system.start_cpu();
         system.remove_all(page);
         assert!(page.is_dirty(), "the store is not forgotten");
-        machine.free_data_frame(page.frame());
+        system.machine().free_data_frame(page.frame());
     };
     at_once(&tasks, &system, [Box::new(remover) as Role<'_>, Box::new(thief)]);
     finish(&system, 2, [space]);
@@ -105,11 +111,7 @@ fn remove_all_and_remove(mutation: Option<Mutation>) {
 /// A page is write-protected while its only mapping is being removed: the wait is all that there is to do.
 fn wait_and_remove(mutation: Option<Mutation>) {
     let (tasks, system) = stage(2, Options::default(), mutation);
-    let machine = system.machine();
-    let space = machine.run_cpu(cpu(0), || system.create()).expect("memory");
-    let page = page(&system);
-    machine.run_cpu(cpu(0), || enter(&space, VA, page.frame())).expect("memory");
-    use_pages(&system, 0, &space, &[VA]);
+    let (space, page) = one_mapping(&system);
     let remover = || space.remove(VirtRange::page_of(VA));
     let cleaner = || {
         system.start_cpu();
