@@ -216,12 +216,6 @@ pub(crate) fn set_priority(thread: &'static Thread, priority: Priority) {
     KernelScheduler::table().priority_changed(thread.id());
 }
 
-/// The name of a thread.
-#[allow(dead_code, reason = "for processes")]
-pub(crate) fn name(thread: &Thread) -> &'static str {
-    thread.scheduling(&STATE.lock().held).name.get()
-}
-
 /// Gives the current thread an address space, which is loaded now and whenever the thread runs; or takes it away, and loads the kernel's own tables.
 ///
 /// # Safety

@@ -54,7 +54,12 @@ pub(super) fn run_next(state: &State, me: &'static Thread) {
     if next == me {
         return;
     }
-    assert!(me.stack().is_none_or(|stack| stack.is_intact()), "a kernel stack is too small");
+    let fits = me.stack().is_none_or(|stack| stack.is_intact());
+    assert!(
+        fits,
+        "the kernel stack of the thread \"{}\" is too small",
+        me.scheduling(&state.held).name.get()
+    );
     here.current.set(Some(next));
     // SAFETY: interrupts are off (the lock is held), and this is the thread whose stack is taken below.
     unsafe { percpu::set_current_thread(next, next.stack().map(|stack| stack.top())) };
